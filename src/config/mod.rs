@@ -1,0 +1,201 @@
+//! The truth after validation. Every module takes its own section.
+//!
+//! Two readers make it: the add-on's flat options and LiveKit's `livekit.yaml` (both in [`crate::options`]).
+
+use crate::plan::IceServer;
+use crate::secret::Secret;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Everything that was decided at start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The HTTP listener.
+    pub http: Http,
+    /// Media sockets and addresses.
+    pub rtc: Rtc,
+    /// API keys in the order of the file; the first one signs what no client's key applies to.
+    pub keys: Keys,
+    /// Rooms.
+    pub room: Room,
+    /// Limits.
+    pub limits: Limits,
+    /// The log.
+    pub log: Log,
+    /// `--dev`.
+    pub development: bool,
+}
+
+/// The HTTP listener.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Port for everything HTTP.
+    pub port: u16,
+    /// Addresses to bind; empty: all, v6 and v4.
+    pub bind: Vec<IpAddr>,
+}
+
+/// Media sockets and addresses.
+#[derive(Debug, Clone)]
+pub struct Rtc {
+    /// One UDP port per worker, at most one worker per core is started.
+    pub udp_ports: Vec<u16>,
+    /// ICE-TCP; `None`: off.
+    pub tcp_port: Option<u16>,
+    /// Addresses that media sockets bind; empty: wildcard per family.
+    pub bind: Vec<IpAddr>,
+    /// Addresses that clients are told instead of what the interfaces have; at most one per family.
+    pub node_ip: Vec<IpAddr>,
+    /// Ask `stun_servers` for our public address.
+    pub use_external_ip: bool,
+    /// Send no ICE checks of our own.
+    pub use_ice_lite: bool,
+    /// Offer TCP candidates only.
+    pub force_tcp: bool,
+    /// CIDRs to include (empty: all) and to leave out.
+    pub ips: Filter,
+    /// Interface names to include (empty: all) and to leave out.
+    pub interfaces: Filter,
+    /// Offer 127.0.0.1 and ::1 too.
+    pub enable_loopback_candidate: bool,
+    /// `host:port` of STUN servers for our own address.
+    pub stun_servers: Vec<String>,
+    /// Servers that clients are told of.
+    pub ice_servers: Vec<IceServer>,
+}
+
+/// Names or CIDRs to take and to leave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Take only these; empty: all.
+    pub includes: Vec<String>,
+    /// Leave these.
+    pub excludes: Vec<String>,
+}
+
+/// API keys and their secrets.
+#[derive(Debug, Clone, Default)]
+pub struct Keys(pub Vec<(String, Secret<String>)>);
+
+impl Keys {
+    /// The secret of a key.
+    pub fn secret(&self, key: &str) -> Option<&Secret<String>> {
+        self.0
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, secret)| secret)
+    }
+}
+
+/// Defaults of rooms.
+#[derive(Debug, Clone)]
+pub struct Room {
+    /// A join creates its room.
+    pub auto_create: bool,
+    /// 0: no limit.
+    pub max_participants: u32,
+    /// A room that nobody joined lives this long.
+    pub empty_timeout: Duration,
+    /// A room that the last participant left lives this long.
+    pub departure_timeout: Duration,
+    /// MIME types that may be published, in order.
+    pub enabled_codecs: Vec<String>,
+    /// Audio and video of a participant in one media stream.
+    pub sync_streams: bool,
+    /// Data tracks may be published.
+    pub enable_data_tracks: bool,
+    /// Remote unmute by the room API.
+    pub enable_remote_unmute: bool,
+    /// Named presets, as JSON of `RoomConfiguration`.
+    pub presets: BTreeMap<String, serde_json::Value>,
+}
+
+/// Limits; 0 means none where a number is plain.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Tracks published on this node.
+    pub num_tracks: u32,
+    /// Bytes a second of this node.
+    pub bytes_per_sec: f32,
+    /// Video subscriptions of one participant.
+    pub subscription_limit_video: u32,
+    /// Audio subscriptions of one participant.
+    pub subscription_limit_audio: u32,
+    /// Bytes of room or participant metadata.
+    pub max_metadata_size: usize,
+    /// Bytes of all attributes of a participant, keys and values.
+    pub max_attributes_size: usize,
+    /// Characters of a room's name.
+    pub max_room_name_length: usize,
+    /// Characters of an identity.
+    pub max_participant_identity_length: usize,
+    /// Characters of a participant's name.
+    pub max_participant_name_length: usize,
+    /// Bytes of one signalling message, inflated.
+    pub signal_message_size: usize,
+}
+
+/// The log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: tracing::Level,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            auto_create: true,
+            max_participants: 0,
+            empty_timeout: Duration::from_secs(300),
+            departure_timeout: Duration::from_secs(20),
+            enabled_codecs: [
+                "audio/PCMU",
+                "audio/PCMA",
+                "audio/opus",
+                "audio/red",
+                "video/VP8",
+                "video/H264",
+                "video/VP9",
+                "video/AV1",
+                "video/H265",
+                "video/rtx",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            sync_streams: false,
+            enable_data_tracks: true,
+            enable_remote_unmute: false,
+            presets: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            num_tracks: 0,
+            bytes_per_sec: 0.0,
+            subscription_limit_video: 0,
+            subscription_limit_audio: 0,
+            max_metadata_size: 512 * 1024,
+            max_attributes_size: 64 * 1024,
+            max_room_name_length: 256,
+            max_participant_identity_length: 256,
+            max_participant_name_length: 256,
+            signal_message_size: 2 * 1024 * 1024,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: tracing::Level::INFO,
+            json: false,
+        }
+    }
+}

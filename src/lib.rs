@@ -1,0 +1,10 @@
+//! Parlor.
+pub mod config;
+pub mod hub;
+pub mod ids;
+pub mod media;
+pub mod negotiate;
+pub mod plan;
+pub mod protocol;
+pub mod random;
+pub mod secret;

@@ -1,0 +1,3 @@
+//! The forwarding plane: pure, one per worker.
+
+pub mod io;
