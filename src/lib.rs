@@ -1,4 +1,5 @@
 //! Parlor.
+pub mod clock;
 pub mod config;
 pub mod hub;
 pub mod ids;
@@ -8,3 +9,4 @@ pub mod plan;
 pub mod protocol;
 pub mod random;
 pub mod secret;
+pub mod task;
