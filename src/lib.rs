@@ -8,5 +8,6 @@ pub mod negotiate;
 pub mod plan;
 pub mod protocol;
 pub mod random;
+pub mod rtp;
 pub mod secret;
 pub mod task;
