@@ -5,6 +5,7 @@ pub mod hub;
 pub mod ids;
 pub mod media;
 pub mod negotiate;
+pub mod options;
 pub mod plan;
 pub mod protocol;
 pub mod random;

@@ -1,7 +1,20 @@
 //! The truth after validation. Every module takes its own section.
 //!
 //! Two readers make it: the add-on's flat options and LiveKit's `livekit.yaml` (both in [`crate::options`]).
+//! [`Config::from_options`] tells all problems at once.
 
+mod keys;
+mod network;
+pub mod problem;
+mod read;
+mod room;
+#[cfg(test)]
+mod tests;
+
+use crate::config::problem::{Findings, Problem, Warning};
+use crate::config::read::Reader;
+use crate::options::yaml::Value;
+use crate::options::{Options, livekit};
 use crate::plan::IceServer;
 use crate::secret::Secret;
 use std::collections::BTreeMap;
@@ -25,6 +38,136 @@ pub struct Config {
     pub log: Log,
     /// `--dev`.
     pub development: bool,
+}
+
+impl Config {
+    /// The truth about `options` on a machine with this many cores, or everything that is wrong with them.
+    pub fn from_options(
+        options: &Options,
+        cores: usize,
+    ) -> Result<(Self, Vec<Warning>), Vec<Problem>> {
+        let mut reader = Reader::new(&options.root);
+        if let Some(fault) = &options.unreadable {
+            reader.found.problem(
+                &options.origin,
+                fault.line.unwrap_or(0),
+                fault.message.clone(),
+                if fault.line.is_some() {
+                    "look at this line and the one above it"
+                } else {
+                    "type the path of a readable file"
+                },
+            );
+            return Err(reader.found.problems);
+        }
+        let development = reader.boolean("development", false);
+        let bind = network::bind(&mut reader, development);
+        let http = network::http(&mut reader, &bind);
+        let rtc = network::rtc(&mut reader, &bind, &options.files, cores, development);
+        network::check_ports(&mut reader, &http, &rtc);
+        let config = Self {
+            http,
+            rtc,
+            keys: keys::keys(&mut reader, options, development),
+            room: room::room(&mut reader),
+            limits: room::limits(&mut reader),
+            log: log(&mut reader),
+            development,
+        };
+        let mut found = reader.found;
+        warn_of_what_has_no_effect(&mut found, options);
+        for path in found
+            .problems
+            .iter_mut()
+            .map(|problem| &mut problem.path)
+            .chain(found.warnings.iter_mut().map(|warning| &mut warning.path))
+        {
+            *path = known_as(options, path);
+        }
+        if found.problems.is_empty() {
+            Ok((config, found.warnings))
+        } else {
+            Err(found.problems)
+        }
+    }
+}
+
+/// The name under which the user typed the option at `path`.
+fn known_as(options: &Options, path: &str) -> String {
+    let name = options.known_as.iter().rev().find_map(|(ours, theirs)| {
+        let rest = path.strip_prefix(ours)?;
+        (rest.is_empty() || rest.starts_with(['.', '['])).then_some(theirs)
+    });
+    name.map_or_else(|| path.to_owned(), Clone::clone)
+}
+
+fn warn_of_what_has_no_effect(found: &mut Findings, options: &Options) {
+    for unknown in livekit::unknown_keys(&options.root) {
+        found.warning(
+            &unknown.path,
+            unknown.line,
+            "LiveKit has no such option; it is left out",
+        );
+    }
+    for (name, reason) in &options.ignored {
+        found.warning(name, 0, *reason);
+    }
+    for (path, quiet, text) in [
+        (
+            "redis.address",
+            "",
+            "this server works alone, without Redis",
+        ),
+        (
+            "turn.enabled",
+            "false",
+            "there is no TURN server in here; name one under rtc.turn_servers",
+        ),
+        ("webhook.urls", "", "webhooks are not sent"),
+    ] {
+        let Some(node) = options.root.at(path) else {
+            continue;
+        };
+        let asked = match &node.value {
+            Value::Text { text, .. } => !text.is_empty() && text != quiet,
+            Value::List(items) => !items.is_empty(),
+            Value::Map(_) | Value::Null => false,
+        };
+        if asked {
+            found.warning(path, node.line, text);
+        }
+    }
+}
+
+fn log(reader: &mut Reader<'_>) -> Log {
+    let default = Log::default();
+    let path = match reader.text("logging.level") {
+        Some(_) => "logging.level",
+        None => "log_level",
+    };
+    let level = match reader.text(path) {
+        None => default.level,
+        Some((text, line)) => match text.to_ascii_lowercase().as_str() {
+            "trace" => tracing::Level::TRACE,
+            "debug" => tracing::Level::DEBUG,
+            "info" | "notice" => tracing::Level::INFO,
+            "warn" | "warning" => tracing::Level::WARN,
+            "error" | "fatal" | "panic" => tracing::Level::ERROR,
+            _ => {
+                reader.found.problem(
+                    path,
+                    line,
+                    format!("{text:?} is no level"),
+                    "type error, warn, info, debug or trace",
+                );
+                default.level
+            }
+        },
+    };
+    Log {
+        level,
+        json: reader.boolean("logging.json", default.json),
+    }
 }
 
 /// The HTTP listener.

@@ -1,0 +1,155 @@
+//! Reads files and the environment. Nothing else under `options` and `config` touches the system.
+
+use crate::options::cli::Flags;
+use crate::options::yaml::{Fault, Value};
+use crate::options::{File, Options, addon};
+use crate::secret::Secret;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Where Home Assistant's Supervisor puts the add-on's options.
+pub const ADDON_OPTIONS: &str = "/data/options.json";
+
+/// A configuration file is no larger.
+const MAX_FILE: u64 = 4 << 20;
+
+/// Everything that the user wrote. A file that cannot be read is a fault in the result, told with all others.
+pub fn load(flags: &Flags) -> Options {
+    let body = flags
+        .config_body
+        .as_ref()
+        .filter(|body| !body.reveal().trim().is_empty());
+    let mut options = if let Some(body) = body {
+        Options::from_yaml("LIVEKIT_CONFIG", body.reveal())
+    } else if let Some(path) = &flags.config {
+        let origin = path.display().to_string();
+        match read(path) {
+            Ok((text, _)) => Options::from_yaml(&origin, &text),
+            Err(reason) => unreadable(&origin, reason),
+        }
+    } else if Path::new(ADDON_OPTIONS).exists() {
+        match read(Path::new(ADDON_OPTIONS)) {
+            Ok((text, _)) => addon::read(ADDON_OPTIONS, &text),
+            Err(reason) => unreadable(ADDON_OPTIONS, reason),
+        }
+    } else {
+        Options::default()
+    };
+    options.apply_variables(variables());
+    options.apply_flags(flags);
+    for path in files_of(&options) {
+        let file = match read(Path::new(&path)) {
+            Ok((text, mode)) => File {
+                text: Ok(Secret::new(text)),
+                mode,
+            },
+            Err(reason) => File {
+                text: Err(reason),
+                mode: 0,
+            },
+        };
+        options.files.insert(path, file);
+    }
+    options
+}
+
+fn unreadable(origin: &str, message: String) -> Options {
+    Options {
+        origin: origin.to_owned(),
+        unreadable: Some(Fault {
+            line: None,
+            message,
+        }),
+        ..Options::default()
+    }
+}
+
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// Paths of the files that the tree names.
+fn files_of(options: &Options) -> Vec<String> {
+    let text = |value: &Value| match value {
+        Value::Text { text, .. } if !text.is_empty() => Some(text.clone()),
+        _ => None,
+    };
+    let mut files: Vec<_> = options
+        .root
+        .at("key_file")
+        .and_then(|node| text(&node.value))
+        .into_iter()
+        .collect();
+    if let Some(Value::List(servers)) = options.root.at("rtc.turn_servers").map(|node| &node.value)
+    {
+        files.extend(
+            servers
+                .iter()
+                .filter_map(|server| text(&server.at("secret_file")?.value)),
+        );
+    }
+    files
+}
+
+fn read(path: &Path) -> Result<(String, u32), String> {
+    let open = || {
+        let file = fs::File::open(path)?;
+        let mode = file.metadata()?.permissions().mode();
+        let mut text = String::new();
+        file.take(MAX_FILE).read_to_string(&mut text)?;
+        Ok((text, mode))
+    };
+    open().map_err(|error: std::io::Error| format!("it cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use std::io::Write;
+
+    fn flags(args: &[&str]) -> Flags {
+        crate::options::cli::Cli::parse_from([&["parlor"], args].concat()).flags
+    }
+
+    #[test]
+    fn the_files_that_a_configuration_names_are_read_with_it() {
+        let mut keys = tempfile::NamedTempFile::new().unwrap();
+        keys.write_all(b"a: b\n").unwrap();
+        let mut main = tempfile::NamedTempFile::new().unwrap();
+        let key_path = keys.path().to_str().unwrap().to_owned();
+        write!(
+            main,
+            "key_file: {key_path}\nrtc:\n  turn_servers:\n    - secret_file: /nowhere/secret\n"
+        )
+        .unwrap();
+        let options = load(&flags(&["--config", main.path().to_str().unwrap()]));
+        let key_file = &options.files[&key_path];
+        assert_eq!(key_file.text.as_ref().unwrap().reveal(), "a: b\n");
+        assert_eq!(key_file.mode & 0o777, 0o600);
+        assert!(options.files["/nowhere/secret"].text.is_err());
+    }
+
+    #[test]
+    fn a_missing_file_is_a_fault_and_the_flags_still_count() {
+        let options = load(&flags(&["--config", "/nowhere/livekit.yaml", "--dev"]));
+        let fault = options.unreadable.unwrap();
+        assert!(fault.message.contains("No such file"), "{fault}");
+        assert!(options.root.at("development").is_some());
+    }
+
+    #[test]
+    fn a_text_wins_over_a_file() {
+        let options = load(&flags(&[
+            "--config",
+            "/nowhere",
+            "--config-body",
+            "port: 5",
+        ]));
+        assert_eq!(options.unreadable, None);
+        assert_eq!(options.origin, "LIVEKIT_CONFIG");
+    }
+}
