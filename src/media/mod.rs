@@ -1,9 +1,15 @@
 //! The forwarding plane: pure, one per worker.
 
 pub mod cache;
+pub mod certificate;
+pub mod channels;
 pub mod clock;
+mod dtls;
+mod ice;
 pub mod io;
 pub mod keyframe;
 pub mod link;
 pub mod plane;
+pub mod srtp;
 pub mod timers;
+pub mod transport;

@@ -1,0 +1,501 @@
+//! Data channels of one transport: SCTP (crate `sctp-proto`), DCEP (RFC 8832) and the bounds that neither has.
+//!
+//! Driven by [`super::transport::Transport`], which carries the packets in DTLS (RFC 8261). Owns the association and
+//! the three channels of LiveKit. Messages are read out of SCTP only when they are asked for: what nobody asks for
+//! stays in the receive window, and the peer waits.
+//!
+//! 1. Either side's INIT, ours when we are the DTLS client; the peer's wins when both are under way.
+//! 2. DATA_CHANNEL_OPEN from the peer, or from us, and its ACK.
+//! 3. Messages, until the association is lost.
+
+mod dcep;
+
+use crate::plan::Channel;
+use bytes::Bytes;
+use dcep::{Message, Open};
+use sctp_proto::{
+    Association, AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Event,
+    Payload, PayloadProtocolIdentifier as Ppid, ServerConfig, StreamEvent, StreamId,
+    TransportConfig,
+};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+/// A reliable channel that holds more than this, bytes, belongs to a peer that does not keep up.
+pub const RELIABLE_BACKLOG: usize = 4 * 1024 * 1024;
+/// What a lossy channel may hold at any rate, bytes.
+pub const LOSSY_BACKLOG: usize = 16 * 1024;
+/// Largest message taken and sent, bytes. 65,535 is what our SDP says; older clients send more.
+pub const MAX_MESSAGE: usize = 256 * 1024;
+
+/// SCTP payload of one DATA chunk, bytes: 28 bytes of SCTP and 37 of DTLS make a datagram of 1,197.
+const MAX_PAYLOAD: u32 = 1132;
+/// Received bytes that may wait to be read.
+const RECEIVE_BUFFER: u32 = 1024 * 1024;
+/// Channels that a peer may have open, those we do not know included.
+const MAX_CHANNELS: usize = 32;
+/// How often the rate of a lossy channel is measured anew.
+const RATE_WINDOW: Duration = Duration::from_millis(200);
+/// SCTP wants an address; DTLS has none.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
+/// Chunk types (RFC 9260 §3.2) by which a packet's first chunk is known.
+const ABORT: u8 = 6;
+const SHUTDOWN: u8 = 7;
+const COOKIE_ECHO: u8 = 10;
+/// Where the first chunk begins, bytes.
+const COMMON_HEADER: usize = 12;
+
+static ENDPOINT: LazyLock<Arc<EndpointConfig>> = LazyLock::new(|| {
+    let mut config = EndpointConfig::new();
+    config.max_payload_size(MAX_PAYLOAD);
+    Arc::new(config)
+});
+/// Timers measured against 5 % loss: with SCTP's own defaults it takes four times as long.
+static TRANSPORT: LazyLock<Arc<TransportConfig>> = LazyLock::new(|| {
+    Arc::new(
+        TransportConfig::default()
+            .with_max_receive_buffer_size(RECEIVE_BUFFER)
+            .with_max_receive_message_size(MAX_MESSAGE as u32)
+            .with_max_send_message_size(MAX_MESSAGE as u32)
+            .with_max_init_retransmits(None)
+            .with_max_data_retransmits(None)
+            .with_rto_initial_ms(500)
+            .with_rto_min_ms(200)
+            .with_rto_max_ms(2000),
+    )
+});
+static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
+    let mut config = ServerConfig::new();
+    config.transport = Arc::clone(&TRANSPORT);
+    Arc::new(config)
+});
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendOutcome {
+    /// Its channel is lossy and holds enough already, or the message is larger than 256 kB.
+    Dropped,
+    /// Its channel is not open.
+    NotOpen,
+    /// Queued.
+    Sent,
+    /// Its channel is reliable and holds more than 4 MB. The message is lost.
+    Stuck,
+}
+
+/// What [`Channels::poll`] returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ChannelEvent {
+    Data(Channel, Bytes),
+    /// The association ended by a fault, not by the peer's wish.
+    Lost,
+    Open(Channel),
+}
+
+/// The association and its channels.
+pub(super) struct Channels {
+    endpoint: Endpoint,
+    association: Option<(AssociationHandle, Association)>,
+    /// Ours alone: our COOKIE ECHO is out, so the peer may be established with it.
+    echoed: bool,
+    established: bool,
+    /// The peer ended the association itself.
+    ended: bool,
+    /// We send the first OPEN on each channel.
+    opens: bool,
+    /// Our stream ids are even when we are the DTLS client (RFC 8832 §6).
+    is_client: bool,
+    streams: Vec<Stream>,
+    /// Streams that may have messages.
+    readable: Vec<StreamId>,
+    opened: Vec<Channel>,
+    lost: bool,
+    /// Messages of channels with other labels, or of none.
+    ignored: u64,
+}
+
+struct Stream {
+    id: StreamId,
+    /// `None`: a label we do not know.
+    channel: Option<Channel>,
+    open: bool,
+    rate: Rate,
+}
+
+/// How fast a channel's messages leave.
+struct Rate {
+    /// When the measurement began; `None` before the first message.
+    since: Option<Instant>,
+    /// Bytes that left since then.
+    left: usize,
+    /// What was buffered after the last message.
+    buffered: usize,
+    bytes_per_second: f64,
+}
+
+impl Channels {
+    /// Without an association; `dial` makes one.
+    pub(super) fn new(opens: bool, is_client: bool) -> Self {
+        Self {
+            endpoint: Self::endpoint(),
+            association: None,
+            echoed: false,
+            established: false,
+            ended: false,
+            opens,
+            is_client,
+            streams: Vec::new(),
+            readable: Vec::new(),
+            opened: Vec::new(),
+            lost: false,
+            ignored: 0,
+        }
+    }
+
+    fn endpoint() -> Endpoint {
+        Endpoint::new(Arc::clone(&ENDPOINT), Some(Arc::clone(&SERVER)))
+    }
+
+    /// Sends INIT.
+    pub(super) fn dial(&mut self) {
+        let mut config = ClientConfig::new();
+        config.transport = Arc::clone(&TRANSPORT);
+        self.association = self.endpoint.connect(config, NOWHERE).ok();
+    }
+
+    /// Messages of channels that are not LiveKit's.
+    pub(super) fn ignored(&self) -> u64 {
+        self.ignored
+    }
+
+    /// Takes an SCTP packet.
+    pub(super) fn handle(&mut self, now: Instant, packet: &[u8]) {
+        if packet.len() <= COMMON_HEADER || self.lost {
+            return;
+        }
+        // Only INIT has no verification tag (RFC 9260 §8.5.1).
+        if packet[4..8] == [0; 4] {
+            if self.established || self.echoed {
+                // A late copy. The association would take it for a fault and close.
+                return;
+            }
+            let ours = self
+                .association
+                .as_ref()
+                .is_some_and(|(_, association)| association.side().is_client());
+            if ours {
+                // Both sides have sent INIT. Only INIT can have reached the peer from us: forgotten, it harms nobody.
+                self.restart();
+            }
+        }
+        self.ended |= matches!(packet[COMMON_HEADER], ABORT | SHUTDOWN);
+        let packet = Bytes::copy_from_slice(packet);
+        match self.endpoint.handle(now, NOWHERE, None, None, packet) {
+            Some((handle, DatagramEvent::NewAssociation(association))) => {
+                self.association = Some((handle, association));
+            }
+            Some((handle, DatagramEvent::AssociationEvent(event))) => {
+                if let Some((known, association)) = &mut self.association
+                    && *known == handle
+                {
+                    association.handle_event(event);
+                }
+            }
+            None => {}
+        }
+        self.take_events();
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if let Some((_, association)) = &mut self.association {
+            association.handle_timeout(now);
+        }
+        self.take_events();
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.association
+            .as_ref()
+            .and_then(|(_, association)| association.poll_timeout())
+    }
+
+    /// Hands over the packets to send.
+    pub(super) fn transmit(&mut self, now: Instant, mut send: impl FnMut(&[u8])) {
+        while let Some(transmit) = self.endpoint.poll_transmit() {
+            each_packet(transmit.payload, &mut send);
+        }
+        let Some((_, association)) = &mut self.association else {
+            return;
+        };
+        while let Some(transmit) = association.poll_transmit(now) {
+            each_packet(transmit.payload, &mut |packet: &[u8]| {
+                self.echoed |= packet.get(COMMON_HEADER) == Some(&COOKIE_ECHO);
+                send(packet);
+            });
+        }
+    }
+
+    /// Queues a message.
+    pub(super) fn send(&mut self, now: Instant, channel: Channel, payload: &Bytes) -> SendOutcome {
+        let Some((_, association)) = &mut self.association else {
+            return SendOutcome::NotOpen;
+        };
+        let Some(state) = self
+            .streams
+            .iter_mut()
+            .rev()
+            .find(|stream| stream.channel == Some(channel) && stream.open)
+        else {
+            return SendOutcome::NotOpen;
+        };
+        let Ok(mut stream) = association.stream(state.id) else {
+            return SendOutcome::NotOpen;
+        };
+        let buffered = stream.buffered_amount().unwrap_or(0);
+        state.rate.update(now, buffered);
+        if channel == Channel::Reliable {
+            if buffered + payload.len() > RELIABLE_BACKLOG {
+                return SendOutcome::Stuck;
+            }
+        } else if buffered > 0 && buffered + payload.len() > state.rate.backlog() {
+            return SendOutcome::Dropped;
+        }
+        if payload.len() > MAX_MESSAGE {
+            return SendOutcome::Dropped;
+        }
+        let written = if payload.is_empty() {
+            // SCTP has no empty messages (RFC 8831 §6.6).
+            stream.write_with_ppi(&[0], Ppid::BinaryEmpty)
+        } else {
+            // By chunks: shares the payload instead of copying it.
+            stream.write_chunks(&mut [payload.clone()])
+        };
+        state.rate.buffered = stream.buffered_amount().unwrap_or(0);
+        match written {
+            Ok(_) => SendOutcome::Sent,
+            Err(_) => SendOutcome::NotOpen,
+        }
+    }
+
+    /// The next event. `hold`: no messages are read.
+    pub(super) fn poll(&mut self, hold: bool) -> Option<ChannelEvent> {
+        loop {
+            if self.lost && self.association.is_some() {
+                self.association = None;
+                self.streams.clear();
+                self.readable.clear();
+                self.opened.clear();
+                if !self.ended {
+                    return Some(ChannelEvent::Lost);
+                }
+            }
+            if !self.opened.is_empty() {
+                return Some(ChannelEvent::Open(self.opened.remove(0)));
+            }
+            if hold {
+                return None;
+            }
+            let id = *self.readable.first()?;
+            let Some((_, association)) = &mut self.association else {
+                self.readable.clear();
+                return None;
+            };
+            let message = association
+                .stream(id)
+                .ok()
+                .and_then(|mut stream| stream.read_sctp().ok().flatten());
+            let Some(message) = message else {
+                self.readable.remove(0);
+                // Reading may have finished a stream, or the association.
+                self.take_events();
+                continue;
+            };
+            let ppid = message.ppi;
+            let mut bytes = vec![0; message.len()];
+            if message.read(&mut bytes).is_err() {
+                self.ignored += 1;
+                continue;
+            }
+            let bytes = Bytes::from(bytes);
+            if ppid == Ppid::Dcep {
+                self.control(id, &bytes);
+                continue;
+            }
+            let Some(channel) = self.message_on(id) else {
+                self.ignored += 1;
+                continue;
+            };
+            match ppid {
+                Ppid::Binary | Ppid::String => return Some(ChannelEvent::Data(channel, bytes)),
+                Ppid::BinaryEmpty | Ppid::StringEmpty => {
+                    return Some(ChannelEvent::Data(channel, Bytes::new()));
+                }
+                _ => self.ignored += 1,
+            }
+        }
+    }
+
+    /// The channel of a stream on which a user message came: it serves as an ACK as well (RFC 8832 §6).
+    fn message_on(&mut self, id: StreamId) -> Option<Channel> {
+        let stream = self.streams.iter_mut().find(|stream| stream.id == id)?;
+        let channel = stream.channel?;
+        if !stream.open {
+            stream.open = true;
+            self.opened.push(channel);
+        }
+        Some(channel)
+    }
+
+    fn control(&mut self, id: StreamId, bytes: &[u8]) {
+        match dcep::parse(bytes) {
+            Some(Message::Ack) => {
+                if let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == id)
+                    && !stream.open
+                {
+                    stream.open = true;
+                    self.opened.extend(stream.channel);
+                }
+            }
+            Some(Message::Open(open)) => self.accept(id, &open),
+            None => self.ignored += 1,
+        }
+    }
+
+    fn accept(&mut self, id: StreamId, open: &Open<'_>) {
+        let Some((_, association)) = &mut self.association else {
+            return;
+        };
+        if self.streams.iter().any(|stream| stream.id == id) || self.streams.len() >= MAX_CHANNELS {
+            self.ignored += 1;
+            return;
+        }
+        let Ok(mut stream) = association.stream(id) else {
+            return;
+        };
+        let prepared = stream
+            .set_reliability_params(open.unordered, open.reliability, open.limit)
+            .and_then(|()| stream.set_default_payload_type(Ppid::Binary))
+            .and_then(|()| stream.write_with_ppi(&dcep::ACK, Ppid::Dcep));
+        if prepared.is_err() {
+            return;
+        }
+        let channel = [Channel::DataTrack, Channel::Lossy, Channel::Reliable]
+            .into_iter()
+            .find(|channel| channel.label().as_bytes() == open.label);
+        self.streams.push(Stream::new(id, channel, true));
+        self.opened.extend(channel);
+    }
+
+    /// Opens the three channels.
+    fn open_all(&mut self) {
+        let Some((_, association)) = &mut self.association else {
+            return;
+        };
+        let mut id = u16::from(!self.is_client);
+        for channel in [Channel::Reliable, Channel::Lossy, Channel::DataTrack] {
+            let open = Open::of(channel);
+            let opened = association
+                .open_stream(id, Ppid::Binary)
+                .and_then(|mut stream| {
+                    stream.set_reliability_params(open.unordered, open.reliability, open.limit)?;
+                    stream.write_with_ppi(&open.encode(), Ppid::Dcep)
+                });
+            if opened.is_ok() {
+                self.streams.push(Stream::new(id, Some(channel), false));
+            }
+            id += 2;
+        }
+    }
+
+    fn take_events(&mut self) {
+        while let Some((_, association)) = &mut self.association {
+            let Some(event) = association.poll() else {
+                break;
+            };
+            match event {
+                Event::Connected => {
+                    self.established = true;
+                    if self.opens {
+                        self.open_all();
+                    }
+                    continue;
+                }
+                Event::HandshakeFailed { .. } | Event::AssociationLost { .. } => self.lost = true,
+                Event::Stream(StreamEvent::Opened { id } | StreamEvent::Readable { id }) => {
+                    if !self.readable.contains(&id) {
+                        self.readable.push(id);
+                    }
+                }
+                Event::Stream(StreamEvent::Finished { id }) => {
+                    self.streams.retain(|stream| stream.id != id);
+                    self.readable.retain(|readable| *readable != id);
+                }
+                _ => {}
+            }
+            // Opened streams queue up there too; the events have told them.
+            while association.accept_stream().is_some() {}
+        }
+    }
+
+    /// Forgets our own INIT.
+    fn restart(&mut self) {
+        self.endpoint = Self::endpoint();
+        self.association = None;
+        self.streams.clear();
+    }
+}
+
+impl Stream {
+    fn new(id: StreamId, channel: Option<Channel>, open: bool) -> Self {
+        Self {
+            id,
+            channel,
+            open,
+            rate: Rate {
+                since: None,
+                left: 0,
+                buffered: 0,
+                bytes_per_second: 0.0,
+            },
+        }
+    }
+}
+
+impl Rate {
+    fn update(&mut self, now: Instant, buffered: usize) {
+        self.left += self.buffered.saturating_sub(buffered);
+        self.buffered = buffered;
+        let since = *self.since.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed >= RATE_WINDOW {
+            let measured = self.left as f64 / elapsed.as_secs_f64();
+            self.bytes_per_second = f64::midpoint(self.bytes_per_second, measured);
+            self.since = Some(now);
+            self.left = 0;
+        }
+    }
+
+    /// What may wait, bytes: 100 ms.
+    fn backlog(&self) -> usize {
+        LOSSY_BACKLOG.max((self.bytes_per_second / 10.0) as usize)
+    }
+}
+
+fn each_packet(payload: Payload, send: &mut impl FnMut(&[u8])) {
+    if let Payload::RawEncode(packets) = payload {
+        for packet in packets {
+            send(&packet);
+        }
+    }
+}
+
+impl fmt::Debug for Channels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channels")
+            .field("established", &self.established)
+            .field("ignored", &self.ignored)
+            .finish_non_exhaustive()
+    }
+}

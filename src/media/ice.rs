@@ -1,0 +1,466 @@
+//! ICE of one transport (RFC 8445): the crate `is` with what it leaves to its user.
+//!
+//! Driven by [`super::transport::Transport`]. Owns the checks, the path that was selected, and which [`Path`] each
+//! address of the peer was heard on. It never touches DTLS or media.
+//!
+//! The agent knows addresses only, and drops what came to an address that is no local candidate. Here a local
+//! candidate is a *base*: one per protocol and family to begin with, whatever the socket's real address, and one more
+//! for each further local address or socket on which the *same* peer address is heard, so that an answer always leaves
+//! the way the question came and a selected path stays the one that was checked.
+
+use super::io::{Path, Socket};
+use crate::plan::{CandidateKind, IceCredentials, LocalCandidate, Proto, RemoteCandidate};
+use aws_lc_rs::hmac;
+use is::stun::{StunMessage, StunPacket};
+use is::{Candidate, IceAgent, IceAgentEvent, IceCreds, Protocol, Sha1HmacProvider};
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// With the agent's back-off up to 3 s a dead pair is given up after about 18 s.
+const MAX_RETRANSMITS: usize = 7;
+/// Pause between two checks (Ta of RFC 8445 §14.2, which allows 5 ms).
+const PACE: Duration = Duration::from_millis(20);
+/// Longest USERNAME that the agent can write; it panics beyond.
+const MAX_USERNAME: usize = 128;
+/// Candidates of the peer that are taken.
+const MAX_SIGNALLED: usize = 32;
+/// Bases per protocol and family: the first, and local addresses beyond it.
+const MAX_BASES: usize = 4;
+/// Addresses of the peer of which the path is remembered.
+const MAX_HEARD: usize = 64;
+/// Addresses that the agent may learn by itself before it begins anew: it never forgets one.
+const MAX_LEARNED: usize = 128;
+/// Messages that wait for a flush.
+const MAX_OUT: usize = 64;
+
+/// What became of a STUN message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Not for this transport: wrong credentials, unknown transaction, or not STUN.
+    Nothing,
+    /// Authentic, on another path than the selected one.
+    Elsewhere,
+    /// Authentic, on the selected path.
+    Selected,
+}
+
+#[derive(Debug)]
+pub(super) struct Ice {
+    agent: IceAgent,
+    bases: Vec<Base>,
+    heard: Vec<Place>,
+    signalled: Vec<RemoteCandidate>,
+    selected: Option<Place>,
+    /// The latest path that an authentic message came on.
+    latest: Option<Path>,
+    out: VecDeque<(Path, Vec<u8>)>,
+    /// Peer addresses learned by the agent since it began.
+    learned: usize,
+    /// Our addresses as seen by the peer.
+    mapped: Vec<SocketAddr>,
+    deadline: Option<Instant>,
+    restarting: bool,
+}
+
+/// A local candidate of the agent.
+#[derive(Debug, Clone, Copy)]
+struct Base {
+    proto: Proto,
+    /// Its name in the agent; need not be a real address.
+    address: SocketAddr,
+}
+
+/// A base and the path from it to one address of the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    base: usize,
+    path: Path,
+}
+
+impl Ice {
+    pub(super) fn new(
+        local: &IceCredentials,
+        controlling: bool,
+        lite: bool,
+        candidates: &[LocalCandidate],
+    ) -> Self {
+        let mut agent = IceAgent::with_hmac(creds(local), &HMAC);
+        agent.set_max_stun_retransmits(MAX_RETRANSMITS);
+        agent.set_timing_advance(PACE);
+        agent.set_ice_lite(lite);
+        // A lite agent is always controlled by a full peer (RFC 8445 §6.1.1).
+        agent.set_controlling(controlling && !lite);
+        let mut ice = Self {
+            agent,
+            bases: Vec::new(),
+            heard: Vec::new(),
+            signalled: Vec::new(),
+            selected: None,
+            latest: None,
+            out: VecDeque::new(),
+            learned: 0,
+            mapped: Vec::new(),
+            deadline: None,
+            restarting: false,
+        };
+        let mut candidates: Vec<_> = candidates.iter().collect();
+        candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.preference));
+        for candidate in candidates {
+            if ice
+                .bases_of(candidate.proto, candidate.address.is_ipv4())
+                .next()
+                .is_none()
+            {
+                ice.add_base(candidate.proto, candidate.address);
+            }
+        }
+        ice
+    }
+
+    /// The path that media takes.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.selected.as_ref().map(|place| &place.path)
+    }
+
+    /// Where an answer goes before a path is selected.
+    pub(super) fn reply_path(&self) -> Option<Path> {
+        self.path().copied().or(self.latest)
+    }
+
+    /// `false` while no nominated pair is valid, except during a restart, when the path before it serves on.
+    pub(super) fn is_valid(&self) -> bool {
+        self.restarting || self.agent.state().is_connected()
+    }
+
+    pub(super) fn has_remote(&self) -> bool {
+        self.agent.remote_credentials().is_some()
+    }
+
+    /// Takes the peer's credentials; others than before restart ICE. `false` when they cannot be used.
+    pub(super) fn set_remote(
+        &mut self,
+        now: Instant,
+        remote: &IceCredentials,
+        local: Option<&IceCredentials>,
+    ) -> bool {
+        let local = local.map_or_else(|| self.agent.local_credentials().clone(), creds);
+        if local.ufrag.len() + 1 + remote.ufrag.len() > MAX_USERNAME {
+            return false;
+        }
+        let remote = creds(remote);
+        match self.agent.remote_credentials() {
+            Some(known) if *known == remote && local == *self.agent.local_credentials() => {
+                return true;
+            }
+            Some(_) => {
+                self.signalled.clear();
+                self.restarting = self.selected.is_some();
+                self.begin(local, remote);
+            }
+            None => {
+                self.agent.set_local_credentials(local);
+                self.agent.set_remote_credentials(remote);
+            }
+        }
+        self.handle_timeout(now);
+        true
+    }
+
+    /// Takes an address of the peer. TCP is refused: the peer connects to us, and is learned from its checks.
+    pub(super) fn add_remote(&mut self, now: Instant, candidate: RemoteCandidate) {
+        let usable = candidate.proto == Proto::Udp
+            && candidate.address.port() != 0
+            && !candidate.address.ip().is_unspecified()
+            && !candidate.address.ip().is_multicast();
+        if usable && self.signalled.len() < MAX_SIGNALLED && !self.signalled.contains(&candidate) {
+            self.signalled.push(candidate);
+            self.agent.add_remote_candidate(remote_candidate(candidate));
+            self.handle_timeout(now);
+        }
+    }
+
+    /// Takes a STUN message.
+    pub(super) fn handle(&mut self, now: Instant, path: &Path, datagram: &[u8]) -> Heard {
+        let Ok(message) = StunMessage::parse(datagram) else {
+            return Heard::Nothing;
+        };
+        if !self.has_remote() || !self.agent.accepts_message(&message) {
+            return Heard::Nothing;
+        }
+        let base = self.learn(path);
+        if let Some(mapped) = message.mapped_address()
+            && !self.mapped.contains(&mapped)
+        {
+            self.mapped.push(mapped);
+        }
+        let proto = proto_of(path);
+        let handled = self.agent.handle_packet(
+            now,
+            StunPacket {
+                proto: protocol(proto),
+                source: path.remote,
+                destination: self.bases[base].address,
+                message,
+            },
+        );
+        if !handled {
+            return Heard::Nothing;
+        }
+        self.latest = Some(*path);
+        // At once: the check that a request triggers, and the start of DTLS, must not wait for a timer.
+        self.handle_timeout(now);
+        if self.learned + self.mapped.len() > MAX_LEARNED
+            && let Some(remote) = self.agent.remote_credentials().cloned()
+        {
+            let local = self.agent.local_credentials().clone();
+            self.restarting = self.selected.is_some();
+            self.begin(local, remote);
+        }
+        if self.path() == Some(path) {
+            Heard::Selected
+        } else {
+            Heard::Elsewhere
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.agent.handle_timeout(now);
+        while let Some(event) = self.agent.poll_event() {
+            if let IceAgentEvent::NominatedSend {
+                proto,
+                source,
+                destination,
+            } = event
+            {
+                if let Some(place) = self.place(proto, source, destination) {
+                    self.selected = Some(place);
+                    self.restarting = false;
+                }
+            }
+        }
+        while let Some(transmit) = self.agent.poll_transmit() {
+            let place = self.place(transmit.proto, transmit.source, transmit.destination);
+            if let Some(place) = place
+                && self.out.len() < MAX_OUT
+            {
+                self.out
+                    .push_back((place.path, Vec::from(transmit.contents)));
+            }
+        }
+        self.deadline = self.agent.poll_timeout();
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// The next message to send.
+    pub(super) fn poll(&mut self) -> Option<(Path, Vec<u8>)> {
+        self.out.pop_front()
+    }
+
+    /// Clears what the agent knows of the peer; bases and heard paths stay.
+    fn begin(&mut self, local: IceCreds, remote: IceCreds) {
+        self.agent.ice_restart(local, false);
+        self.agent.set_remote_credentials(remote);
+        for base in &self.bases {
+            add_local(&mut self.agent, *base);
+        }
+        for candidate in &self.signalled {
+            self.agent
+                .add_remote_candidate(remote_candidate(*candidate));
+        }
+        self.learned = 0;
+        self.mapped.clear();
+    }
+
+    /// The path between a base and an address of the peer, as the agent names them.
+    fn place(&self, proto: Protocol, source: SocketAddr, remote: SocketAddr) -> Option<Place> {
+        let base = self
+            .bases
+            .iter()
+            .position(|base| protocol(base.proto) == proto && base.address == source)?;
+        if let Some(heard) = self
+            .heard
+            .iter()
+            .find(|heard| heard.base == base && heard.path.remote == remote)
+        {
+            return Some(*heard);
+        }
+        // Checks to an address not heard from leave by the route that the system chooses; by the other bases and by
+        // TCP there is no way.
+        let first = self
+            .bases_of(Proto::Udp, remote.is_ipv4())
+            .next()
+            .is_some_and(|first| first == base);
+        first.then(|| Place {
+            base,
+            path: Path {
+                socket: Socket::Udp(0),
+                local: unspecified(remote),
+                remote,
+            },
+        })
+    }
+
+    /// Remembers the path of an authentic message; returns the base that stands for it.
+    fn learn(&mut self, path: &Path) -> usize {
+        if let Some(known) = self.heard.iter().find(|heard| heard.path == *path) {
+            return known.base;
+        }
+        self.learned += 1;
+        let proto = proto_of(path);
+        let v4 = path.remote.is_ipv4();
+        let taken = |base: &usize| {
+            self.heard.iter().any(|heard| {
+                heard.base == *base
+                    && heard.path.remote == path.remote
+                    && proto_of(&heard.path) == proto
+            })
+        };
+        // A TCP connection's remote address is its own: the same again is a new connection in its place.
+        let free = self
+            .bases_of(proto, v4)
+            .find(|base| proto == Proto::Tcp || !taken(base));
+        let count = self.bases_of(proto, v4).count();
+        let base = match free {
+            Some(base) => base,
+            None if count < MAX_BASES => self.add_base(proto, spare_address(v4, count)),
+            None => self.bases_of(proto, v4).next().unwrap_or(0),
+        };
+        let place = Place { base, path: *path };
+        if let Some(selected) = &mut self.selected
+            && selected.base == base
+            && selected.path.remote == path.remote
+            && proto_of(&selected.path) == proto
+        {
+            *selected = place;
+        }
+        self.heard.retain(|heard| {
+            !(heard.base == base
+                && heard.path.remote == path.remote
+                && proto_of(&heard.path) == proto)
+        });
+        if self.heard.len() >= MAX_HEARD {
+            let oldest = self
+                .heard
+                .iter()
+                .position(|heard| Some(*heard) != self.selected)
+                .unwrap_or(0);
+            self.heard.remove(oldest);
+        }
+        self.heard.push(place);
+        base
+    }
+
+    fn bases_of(&self, proto: Proto, v4: bool) -> impl Iterator<Item = usize> + '_ {
+        self.bases
+            .iter()
+            .enumerate()
+            .filter(move |(_, base)| base.proto == proto && base.address.is_ipv4() == v4)
+            .map(|(at, _)| at)
+    }
+
+    fn add_base(&mut self, proto: Proto, address: SocketAddr) -> usize {
+        let mut base = Base { proto, address };
+        if !add_local(&mut self.agent, base) {
+            let spare = spare_address(address.is_ipv4(), 0);
+            base.address = SocketAddr::new(spare.ip(), address.port());
+            add_local(&mut self.agent, base);
+        }
+        self.bases.push(base);
+        self.bases.len() - 1
+    }
+}
+
+/// `false` when the agent does not like the address: a link-local one.
+fn add_local(agent: &mut IceAgent, base: Base) -> bool {
+    Candidate::host(base.address, protocol(base.proto))
+        .ok()
+        .and_then(|candidate| agent.add_local_candidate(candidate).map(|_| ()))
+        .is_some()
+}
+
+/// Names for bases that have no advertised address (documentation ranges, RFC 5737, RFC 3849).
+fn spare_address(v4: bool, number: usize) -> SocketAddr {
+    let port = 1 + number as u16;
+    if v4 {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), port)
+    } else {
+        let ip = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+        SocketAddr::new(IpAddr::V6(ip), port)
+    }
+}
+
+fn unspecified(like: SocketAddr) -> IpAddr {
+    match like {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+pub(super) fn proto_of(path: &Path) -> Proto {
+    match path.socket {
+        Socket::Tcp(_) => Proto::Tcp,
+        Socket::Udp(_) => Proto::Udp,
+    }
+}
+
+fn protocol(proto: Proto) -> Protocol {
+    match proto {
+        Proto::Tcp => Protocol::Tcp,
+        Proto::Udp => Protocol::Udp,
+    }
+}
+
+fn creds(credentials: &IceCredentials) -> IceCreds {
+    IceCreds {
+        ufrag: credentials.ufrag.clone(),
+        pass: credentials.password.reveal().clone(),
+    }
+}
+
+fn remote_candidate(candidate: RemoteCandidate) -> Candidate {
+    let kind = match candidate.kind {
+        CandidateKind::Host => is::CandidateKind::Host,
+        CandidateKind::PeerReflexive => is::CandidateKind::PeerReflexive,
+        CandidateKind::Relayed => is::CandidateKind::Relayed,
+        CandidateKind::ServerReflexive => is::CandidateKind::ServerReflexive,
+    };
+    // The agent checks without freezing: foundations do not matter (RFC 8445 §6.1.2.6).
+    Candidate::from_parts(
+        String::from("1"),
+        1,
+        protocol(candidate.proto),
+        candidate.priority,
+        candidate.address,
+        kind,
+        None,
+        None,
+        None,
+    )
+}
+
+/// HMAC-SHA1 for MESSAGE-INTEGRITY (RFC 8489 §14.5).
+#[derive(Debug)]
+struct AwsHmac;
+
+static HMAC: AwsHmac = AwsHmac;
+
+impl Sha1HmacProvider for AwsHmac {
+    fn sha1_hmac(&self, key: &[u8], payloads: &[&[u8]]) -> [u8; 20] {
+        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);
+        let mut context = hmac::Context::with_key(&key);
+        for payload in payloads {
+            context.update(payload);
+        }
+        let mut tag = [0; 20];
+        tag.copy_from_slice(context.sign().as_ref());
+        tag
+    }
+}
