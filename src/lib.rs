@@ -1,6 +1,7 @@
 //! Parlor.
 pub mod clock;
 pub mod config;
+pub mod http;
 pub mod hub;
 pub mod ids;
 pub mod media;

@@ -1,0 +1,133 @@
+use super::*;
+use crate::protocol::livekit::LeaveRequest;
+use prost::Message as _;
+use std::convert::Infallible;
+
+#[test]
+fn the_bucket_lets_a_burst_through_and_then_the_rate() {
+    let start = Instant::now();
+    let mut bucket = Bucket::new(start);
+    assert_eq!((0..2000).filter(|_| bucket.take(start)).count(), 1000);
+    let later = start + Duration::from_millis(100);
+    assert_eq!((0..2000).filter(|_| bucket.take(later)).count(), 50);
+    let much_later = start + Duration::from_secs(3600);
+    assert_eq!((0..2000).filter(|_| bucket.take(much_later)).count(), 1000);
+}
+
+fn request(message: signal_request::Message) -> SignalRequest {
+    SignalRequest {
+        message: Some(message),
+    }
+}
+
+fn binary(message: signal_request::Message) -> Message {
+    Message::Binary(request(message).encode_to_vec().into())
+}
+
+struct Read {
+    end: End,
+    is_json: bool,
+    requests: Vec<SignalRequest>,
+    pongs: Vec<signal_response::Message>,
+}
+
+/// What a reader makes of frames, with a room that has space for `room` requests.
+async fn read(frames: Vec<Message>, room: usize) -> Read {
+    let (inbox, mut requests) = mpsc::channel(room);
+    let (pong, mut pongs) = mpsc::channel(PONGS);
+    let form = Form::new(false);
+    let mut reader = Reader {
+        inbox: Some(inbox),
+        id: SessionId(7),
+        form: &form,
+        pong,
+        bucket: Bucket::new(Instant::now()),
+        malformed: 0,
+        limit: 100,
+        clock: Clock::Fixed(1_800_000_000_123),
+    };
+    let mut stream = futures_util::stream::iter(frames.into_iter().map(Ok::<_, Infallible>));
+    let end = reader.run(&mut stream).await;
+    drop(reader);
+    let mut read = Read {
+        end,
+        is_json: form.is_json.load(Ordering::Relaxed),
+        requests: Vec::new(),
+        pongs: Vec::new(),
+    };
+    while let Some((id, inbound)) = requests.recv().await {
+        assert_eq!(id, SessionId(7));
+        match inbound {
+            Inbound::Request(request) => read.requests.push(*request),
+            Inbound::Gone => panic!("the reader does not say that"),
+        }
+    }
+    while let Some(pong) = pongs.recv().await {
+        read.pongs.push(pong);
+    }
+    read
+}
+
+#[tokio::test]
+async fn pings_are_answered_here_and_requests_go_to_the_room() {
+    let leave = signal_request::Message::Leave(LeaveRequest::default());
+    let read = read(
+        vec![
+            binary(signal_request::Message::Ping(5)),
+            Message::Text(r#"{"pingReq":{"timestamp":"42","rtt":"9"}}"#.into()),
+            Message::Ping(bytes::Bytes::new()),
+            Message::Binary(bytes::Bytes::new()),
+            binary(leave.clone()),
+        ],
+        4,
+    )
+    .await;
+    assert_eq!(read.end, End::Gone);
+    assert_eq!(read.requests, [request(leave)]);
+    assert_eq!(
+        read.pongs,
+        [
+            signal_response::Message::Pong(1_800_000_000_123),
+            signal_response::Message::PongResp(Pong {
+                last_ping_timestamp: 42,
+                timestamp: 1_800_000_000_123,
+            })
+        ]
+    );
+    assert!(!read.is_json, "a binary frame came last");
+}
+
+#[tokio::test]
+async fn a_text_frame_asks_for_json_even_when_it_is_nonsense() {
+    let read = read(vec![Message::Text("hello".into())], 1).await;
+    assert!(read.is_json && read.requests.is_empty());
+    let form = Form::new(true);
+    let pong = Encoded::new(signal_response::Message::Pong(1));
+    assert_eq!(form.frame(&pong), Message::Text(r#"{"pong":"1"}"#.into()));
+    form.is_json.store(false, Ordering::Relaxed);
+    assert_eq!(form.frame(&pong), Message::Binary(pong.protobuf()));
+}
+
+#[tokio::test]
+async fn unbearable_clients_are_closed() {
+    let nonsense = || Message::Binary(vec![0xff; 3].into());
+    let some = read((0..100).map(|_| nonsense()).collect(), 1).await;
+    assert_eq!(some.end, End::Gone, "a hundred are ignored");
+    let many = read((0..101).map(|_| nonsense()).collect(), 1).await;
+    assert_eq!(many.end, End::Malformed);
+    let large = read(vec![Message::Binary(vec![0; 101].into())], 1).await;
+    assert_eq!(large.end, End::Malformed);
+    let ping = || binary(signal_request::Message::Ping(5));
+    let flood = read((0..5000).map(|_| ping()).collect(), 1).await;
+    assert_eq!(flood.end, End::Flood);
+    assert_eq!(flood.pongs.len(), PONGS, "the rest is dropped");
+}
+
+#[tokio::test]
+async fn a_full_inbox_makes_the_client_wait() {
+    let leave = || binary(signal_request::Message::Leave(LeaveRequest::default()));
+    let frames = (0..3).map(|_| leave()).collect();
+    // Nobody takes requests out while the reader runs: it never gets to the third.
+    let waiting = timeout(Duration::from_millis(50), read(frames, 2)).await;
+    assert!(waiting.is_err());
+}
