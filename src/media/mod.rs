@@ -6,6 +6,7 @@ pub mod channels;
 pub mod clock;
 mod dtls;
 mod ice;
+pub mod codec;
 pub mod io;
 pub mod keyframe;
 pub mod link;
