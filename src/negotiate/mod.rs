@@ -1,4 +1,21 @@
-//! SDP offers and answers of one peer connection; see the functions of [`Negotiator`].
+//! SDP offers and answers of one peer connection: a pure machine that the room's task drives, one per transport. It
+//! owns the media sections, which of them carries which down track, and our ICE credentials; it never sees a packet, a
+//! socket or a clock. RFC 8829 (JSEP), RFC 8843 (BUNDLE), RFC 8853 (simulcast); livekit.md 3.6, 3.9, 3.10, 3.14, 14.
+
+mod answer;
+mod candidate;
+mod extensions;
+mod formats;
+mod layers;
+mod offer;
+mod parse;
+mod sections;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use candidate::{candidate_line, parse_candidate};
 
 use crate::ids::{DownTrackId, Mid, Ssrc, TrackSid, UpTrackId};
 use crate::plan::{
@@ -46,8 +63,10 @@ pub struct Setup {
 /// An offer of the client, parsed.
 #[derive(Debug, Clone)]
 pub struct Offer {
-    /// Sections in order.
+    /// Sections of audio and video in order, those that the client rejects left out.
     pub sections: Vec<OfferedSection>,
+    /// Everything else.
+    description: parse::Description,
 }
 
 /// One media section of an offer that the client may send on.
@@ -138,6 +157,8 @@ pub struct Answer {
     pub bound: Vec<Bound>,
     /// Down tracks for which no format could be agreed: they are taken off the queue.
     pub refused: Vec<DownTrackId>,
+    /// Down tracks whose section the client stopped and that found no other one yet; they wait again.
+    pub unbound: Vec<DownTrackId>,
     /// Sections that are missing for down tracks still waiting, beyond those asked for already: (audio, video).
     pub missing: (u32, u32),
 }
@@ -193,16 +214,62 @@ pub enum SdpFault {
 #[derive(Debug)]
 pub struct Negotiator {
     setup: Setup,
+    /// The peer's side, since its first SDP.
+    remote: Option<RemoteTransport>,
+    /// All media sections, in order; never fewer than before.
+    sections: Vec<sections::Section>,
+    /// Down tracks in the order in which they were attached.
+    downs: Vec<sections::Down>,
+    /// Sections asked of the client and not come yet.
+    asked: sections::Asked,
+    /// What the client sends, as of the last answer.
+    receive: ReceivePlan,
+    /// `o=`: the id of the session and the version of our next SDP.
+    session: (u64, u64),
+    /// An SDP with the present credentials has gone out: the next one repeats the candidates.
+    described: bool,
+    /// Our offer without an answer.
+    outstanding: Option<u32>,
+    /// Id of our next offer.
+    next_offer: u32,
 }
 
 impl Negotiator {
     /// A connection about which nothing has been said.
     pub fn new(setup: Setup) -> Self {
-        Self { setup }
+        Self {
+            remote: None,
+            sections: Vec::new(),
+            downs: Vec::new(),
+            asked: sections::Asked::default(),
+            receive: ReceivePlan::default(),
+            session: (session_id(&setup.local.ufrag), 1),
+            described: false,
+            outstanding: None,
+            next_offer: setup.first_offer_id.max(1),
+            setup,
+        }
     }
 
     /// Our ICE credentials now.
     pub fn local(&self) -> &IceCredentials {
         &self.setup.local
     }
+
+    /// Other addresses of ours, from the next SDP on.
+    pub fn set_candidates(&mut self, candidates: Vec<LocalCandidate>) {
+        self.setup.candidates = candidates;
+    }
+
+    /// What the client sends, as of the last answer.
+    pub fn receive(&self) -> &ReceivePlan {
+        &self.receive
+    }
+}
+
+/// A session id (RFC 8866 §5.2) that two connections hardly share: FNV-1a of the first ufrag, 62 bits as JSEP asks.
+fn session_id(ufrag: &str) -> u64 {
+    ufrag.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    }) >> 2
 }
