@@ -12,4 +12,5 @@ pub mod protocol;
 pub mod random;
 pub mod rtp;
 pub mod secret;
+pub mod supervisor;
 pub mod task;

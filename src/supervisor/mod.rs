@@ -1,0 +1,156 @@
+//! Start order and stop order of the process, each a list on one screen. Not to be confused with Home Assistant's
+//! Supervisor, which is `hass` wherever it is spoken of.
+//!
+//! Driven by `main`. It owns the runtime and the signals, and decides nothing else.
+
+mod descriptors;
+mod log;
+mod shutdown;
+mod summary;
+mod tools;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::config::problem::{Problem, Warning};
+use crate::options::cli::{Cli, Command, Flags};
+use crate::options::yaml::Node;
+use crate::options::{Options, source};
+use crate::random::Random;
+use crate::secret::Secret;
+use crate::supervisor::shutdown::{Outcome, Signals};
+use crate::task::Tasks;
+use anyhow::{Context, Result, bail};
+use std::io::{self, Write};
+use std::num::NonZero;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+
+/// Signalling and HTTP need no more threads; media has its own.
+const MAX_THREADS: usize = 2;
+
+/// A page of a stack costs memory only once it is touched; this is room enough for a debug build.
+const STACK: usize = 1 << 20;
+
+/// Does what the command line says.
+pub fn run(cli: &Cli) -> ExitCode {
+    let result = match &cli.command {
+        None => serve(&cli.flags),
+        Some(command) => tool(&cli.flags, command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn tool(flags: &Flags, command: &Command) -> Result<()> {
+    let text = match command {
+        Command::GenerateKeys => tools::generate_keys(&mut Random::system()),
+        Command::Healthcheck => {
+            tools::healthcheck(&configure(&without_keys(source::load(flags)))?.0.http)?;
+            "OK\n".to_owned()
+        }
+        Command::Ports => tools::ports(&configure(&without_keys(source::load(flags)))?.0),
+        Command::Token(token) => {
+            let (config, _) = configure(&source::load(flags))?;
+            tools::token(&config, token, Clock::System)? + "\n"
+        }
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+/// What asks for ports only has no need of keys, and often no right to read them.
+fn without_keys(mut options: Options) -> Options {
+    options.root.set("key_file", Node::default());
+    options.keys = Some(Secret::new(format!("none: {:032}", 0)));
+    options
+}
+
+fn serve(flags: &Flags) -> Result<()> {
+    let (config, warnings) = configure(&source::load(flags))?;
+    log::start(&config.log);
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    descriptors::raise_limit();
+    let runtime = runtime()?;
+    let result = runtime.block_on(start_and_stop(&config));
+    // Nothing that is left may keep the process: the stop list has waited for what is worth waiting for.
+    runtime.shutdown_background();
+    result
+}
+
+/// The start list, the wait, the stop list.
+async fn start_and_stop(config: &Config) -> Result<()> {
+    let mut signals = Signals::listen().context("signals")?;
+    let tasks = Tasks::new();
+    summary::print(config, &[]);
+
+    let failed = tokio::select! {
+        () = signals.next() => None,
+        name = tasks.failure() => Some(name),
+    };
+    tracing::info!("stopping; clients are told to reconnect");
+    let stop = async {
+        let left = tasks.shutdown(Duration::from_secs(3)).await;
+        if !left.is_empty() {
+            tracing::warn!(tasks = ?left, "did not end in time");
+        }
+    };
+    match shutdown::within(shutdown::DEADLINE, stop, &mut signals).await {
+        Outcome::Done => tracing::info!("stopped"),
+        Outcome::Interrupted => tracing::warn!("second signal: leaving at once"),
+        Outcome::Late => tracing::warn!("the stop took too long and was cut short"),
+    }
+    if let Some(name) = failed {
+        bail!("the task {name} failed; please report what the log says of it");
+    }
+    Ok(())
+}
+
+/// The configuration, or all problems on standard error and one sentence for the exit.
+fn configure(options: &Options) -> Result<(Config, Vec<Warning>)> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    Config::from_options(options, cores).map_err(|problems| {
+        for problem in &problems {
+            complain(&problem.to_string());
+        }
+        anyhow::anyhow!("{}", verdict(options, &problems))
+    })
+}
+
+fn verdict(options: &Options, problems: &[Problem]) -> String {
+    let many = match problems.len() {
+        1 => "one problem".to_owned(),
+        count => format!("{count} problems"),
+    };
+    if options.origin.is_empty() {
+        format!("{many}; without a configuration, parlor --dev is the way to try it")
+    } else {
+        format!("{many} in {}", options.origin)
+    }
+}
+
+/// Before there is a log.
+fn complain(text: &str) {
+    // Standard error may be closed; then nobody can be told.
+    drop(writeln!(io::stderr(), "parlor: {text}"));
+}
+
+fn runtime() -> Result<Runtime> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    Builder::new_multi_thread()
+        .worker_threads(cores.min(MAX_THREADS))
+        .max_blocking_threads(4)
+        .thread_stack_size(STACK)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("threads")
+}
