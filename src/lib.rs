@@ -6,6 +6,7 @@ pub mod hub;
 pub mod ids;
 pub mod media;
 pub mod negotiate;
+pub mod net;
 pub mod options;
 pub mod plan;
 pub mod protocol;

@@ -1,0 +1,141 @@
+//! Keeps what clients are told up to date: asks the interfaces every 30 s, and the STUN servers when configured.
+//!
+//! Sockets stay as they are; a change of addresses reaches the workers and everyone who watches the candidates. A
+//! failing STUN server is a warning, never the end: it is asked again, ever more rarely.
+
+use super::addresses::{self, Bound, Rules};
+use super::external;
+use super::worker::Input;
+use super::{Handle, now};
+use crate::config;
+use crate::random::Random;
+use crate::task::Tasks;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+/// How soon a new address of this host is told: a cable, a Wi-Fi, a VPN.
+const SCAN: Duration = Duration::from_secs(30);
+
+/// What decides over the candidates, and what is known at the moment.
+#[derive(Debug)]
+pub(super) struct Advertiser {
+    rules: Rules,
+    bound: Vec<Bound>,
+    ips: Vec<IpAddr>,
+    force_tcp: bool,
+    /// From which address STUN servers are asked; `None`: never.
+    source: Option<Ipv4Addr>,
+    stun_servers: Vec<String>,
+    external: Option<Ipv4Addr>,
+}
+
+impl Advertiser {
+    /// `bound` by worker.
+    pub(super) fn new(rtc: &config::Rtc, bound: Vec<Bound>) -> Self {
+        let mut ips: Vec<_> = bound.iter().flat_map(Bound::ips).collect();
+        ips.sort_unstable_by_key(|ip| std::cmp::Reverse(*ip));
+        ips.dedup();
+        // An address that was given needs no question, and one on loopback has no outside.
+        let source = ips.iter().find_map(|ip| match ip {
+            IpAddr::V4(v4) if !v4.is_loopback() => Some(*v4),
+            _ => None,
+        });
+        let given = rtc.node_ip.iter().any(IpAddr::is_ipv4);
+        Self {
+            rules: Rules::new(rtc),
+            bound,
+            ips,
+            force_tcp: rtc.force_tcp,
+            source: source.filter(|_| rtc.use_external_ip && !given),
+            stun_servers: rtc.stun_servers.clone(),
+            external: None,
+        }
+    }
+
+    /// The addresses to tell at this moment, best first.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        let interfaces = addresses::interfaces().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the interfaces of this host cannot be read");
+            Vec::new()
+        });
+        let mut addresses = self.rules.usable(&interfaces, &self.ips);
+        if let Some(external) = self.external.map(IpAddr::V4)
+            && !addresses.contains(&external)
+        {
+            addresses.push(external);
+        }
+        addresses
+    }
+
+    /// The candidates of each worker.
+    pub(super) fn candidates(&self, addresses: &[IpAddr]) -> Vec<Vec<crate::plan::LocalCandidate>> {
+        self.bound
+            .iter()
+            .map(|bound| bound.candidates(addresses, self.force_tcp))
+            .collect()
+    }
+
+    /// Whether anything can ever change.
+    pub(super) fn has_work(&self) -> bool {
+        self.source.is_some() || self.rules.depend_on_interfaces(&self.ips)
+    }
+
+    /// Runs until the tasks are stopped.
+    pub(super) async fn run(
+        mut self,
+        mut told: Vec<IpAddr>,
+        handle: Handle,
+        mut random: Random,
+        tasks: Tasks,
+    ) {
+        let mut ask_at = self.source.map(|_| now());
+        let mut pause = external::RETRY;
+        loop {
+            if let (Some(at), Some(source)) = (ask_at, self.source)
+                && at <= now()
+            {
+                let asked = tokio::select! {
+                    asked = external::discover(&self.stun_servers, source, &mut random) => asked,
+                    () = tasks.cancelled() => return,
+                };
+                match asked {
+                    Ok(address) => {
+                        if self.external.replace(address) != Some(address) {
+                            tracing::info!(%address, "public address");
+                        }
+                        pause = external::RETRY;
+                        ask_at = Some(now() + external::RECHECK);
+                    }
+                    Err(error) => {
+                        // The last known address stays: a server's failure does not move us.
+                        let known = self.external.is_some();
+                        tracing::warn!(%error, known, retry = ?pause, "public address not learned");
+                        ask_at = Some(now() + pause);
+                        pause = (pause * 2).min(external::RECHECK);
+                    }
+                }
+            }
+            let addresses = self.addresses();
+            if addresses != told {
+                tracing::info!(?addresses, "addresses have changed");
+                self.tell(&addresses, &handle).await;
+                told = addresses;
+            }
+            let scan_at: Instant = now() + SCAN;
+            let next = ask_at.map_or(scan_at, |at| at.min(scan_at));
+            tokio::select! {
+                () = tokio::time::sleep_until(next.into()) => {}
+                () = tasks.cancelled() => return,
+            }
+        }
+    }
+
+    async fn tell(&self, addresses: &[IpAddr], handle: &Handle) {
+        let candidates = self.candidates(addresses);
+        for (seat, candidates) in handle.seats().zip(candidates) {
+            // The worker first: it shall know an address before a client can be told of it.
+            seat.send(Input::Candidates(candidates.clone())).await;
+            seat.candidates.send_replace(candidates.into());
+        }
+    }
+}

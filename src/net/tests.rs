@@ -1,0 +1,108 @@
+use super::*;
+
+fn rtc() -> config::Rtc {
+    config::Rtc {
+        udp_ports: vec![0],
+        tcp_port: Some(0),
+        bind: vec![[127, 0, 0, 1].into()],
+        node_ip: Vec::new(),
+        use_external_ip: false,
+        use_ice_lite: false,
+        force_tcp: false,
+        ips: config::Filter::default(),
+        interfaces: config::Filter::default(),
+        enable_loopback_candidate: false,
+        stun_servers: Vec::new(),
+        ice_servers: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn it_starts_tells_its_addresses_reports_and_stops() {
+    let tasks = Tasks::new();
+    let net = Net::start(&rtc(), Random::seeded(1), &tasks).unwrap();
+    let handle = net.handle();
+    assert_eq!(handle.workers(), 1);
+    assert_eq!(handle.place(None), WorkerId(0));
+    let candidates = handle.candidates(WorkerId(0));
+    let protos: Vec<_> = candidates.iter().map(|told| told.proto).collect();
+    assert_eq!(protos, [Proto::Udp, Proto::Tcp]);
+    assert!(
+        candidates
+            .iter()
+            .all(|told| told.address.ip().is_loopback())
+    );
+    let named: Vec<_> = candidates
+        .iter()
+        .map(|told| match told.proto {
+            Proto::Tcp => format!("TCP {}", told.address),
+            Proto::Udp => format!("UDP {}", told.address),
+        })
+        .collect();
+    assert_eq!(handle.bound(), named);
+    assert_eq!(handle.reports().await.len(), 1);
+    net.stop().await;
+    assert!(handle.reports().await.is_empty());
+    assert!(tasks.shutdown(Duration::from_secs(5)).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_port_in_use_names_port_protocol_and_option() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let rtc = config::Rtc {
+        udp_ports: vec![port],
+        ..rtc()
+    };
+    let error = Net::start(&rtc, Random::seeded(1), &Tasks::new()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "UDP port {port} is in use by another program: stop that program, or set \
+             `rtc.udp_port` to a free port"
+        )
+    );
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let rtc = config::Rtc {
+        tcp_port: Some(port),
+        ..self::rtc()
+    };
+    let error = Net::start(&rtc, Random::seeded(1), &Tasks::new()).unwrap_err();
+    assert!(error.to_string().starts_with(&format!("TCP port {port}")));
+    assert!(error.to_string().contains("`rtc.tcp_port`"));
+}
+
+#[tokio::test]
+async fn an_address_of_another_host_is_named() {
+    let rtc = config::Rtc {
+        bind: vec![[198, 51, 100, 1].into()],
+        ..rtc()
+    };
+    let error = Net::start(&rtc, Random::seeded(1), &Tasks::new()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "this host does not have the address 198.51.100.1: correct `bind_addresses`"
+    );
+}
+
+#[tokio::test]
+async fn one_worker_for_each_port_but_no_more_than_cores() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let rtc = config::Rtc {
+        udp_ports: vec![0; cores + 1],
+        force_tcp: true,
+        ..rtc()
+    };
+    let tasks = Tasks::new();
+    let net = Net::start(&rtc, Random::seeded(1), &tasks).unwrap();
+    let handle = net.handle();
+    assert_eq!(handle.workers(), cores);
+    let last = WorkerId(cores as u8 - 1);
+    let candidates = handle.candidates(last);
+    assert!(candidates.iter().all(|told| told.proto == Proto::Tcp));
+    assert_eq!(candidates.len(), 1);
+    assert_eq!(handle.reports().await.len(), cores);
+    net.stop().await;
+    assert!(tasks.shutdown(Duration::from_secs(5)).await.is_empty());
+}
