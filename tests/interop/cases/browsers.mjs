@@ -1,0 +1,72 @@
+// livekit-client in Debian's browsers.
+import path from 'node:path';
+import { expectMedia, expectStill, expectWidth, Page } from '../lib/page.mjs';
+import { until } from '../lib/wait.mjs';
+
+const ALL = ['tcp'];
+const MOST = ['tcp', 'no-udp'];
+
+/** Where TCP alone is left, media must have taken it. */
+async function expectProtocol(test, page) {
+  const want = test.definition.protocol ?? 'udp';
+  const paths = await page.call('paths');
+  test.figure(`${page.identity} path`, paths.map((p) => `${p.protocol} ${p.address}:${p.port}`).join(', '));
+  test.check(paths.length && paths.every((p) => p.protocol === want), `${page.identity} is on ${JSON.stringify(paths)}, not ${want}`);
+}
+
+/** Two pages: media both ways, then a big, a small and a hidden element. */
+async function twoPages(test, singlePeerConnection) {
+  const browser = await test.chromium();
+  const alice = await Page.join(test, browser, 'alice', { singlePeerConnection });
+  const bob = await Page.join(test, browser, 'bob', { singlePeerConnection });
+  await expectMedia(test, bob, 'alice');
+  await expectMedia(test, alice, 'bob', { seconds: 1 });
+  await expectProtocol(test, bob);
+  await expectWidth(test, bob, 'alice', 1280);
+  await bob.tab.screenshot({ path: path.join(test.out, 'bob.png') });
+  await bob.call('styleVideos', 'width:160px;height:90px;display:block');
+  await expectWidth(test, bob, 'alice', 320);
+  await bob.call('styleVideos', 'display:none');
+  await expectStill(test, bob, 'alice');
+  test.figure('alice sent', await alice.call('sent'));
+  const drops = (await bob.events()).filter(([, name]) => /Reconnecting|Disconnected|Failed/.test(name));
+  test.check(!drops.length, `bob's events: ${JSON.stringify(drops)}`);
+  await alice.leave();
+  const gone = await until(async () => !(await bob.call('received')).length, 5000);
+  test.check(gone, "alice's tracks stay with bob after she left");
+  await bob.leave();
+}
+
+/** Alice in Chromium, Bob in Firefox, both directions. */
+async function withFirefox(test, singlePeerConnection) {
+  const alice = await Page.join(test, await test.chromium(), 'alice', { singlePeerConnection });
+  const bob = await Page.join(test, await test.firefox(), 'bob', { singlePeerConnection });
+  await expectMedia(test, bob, 'alice');
+  await expectMedia(test, alice, 'bob');
+  await expectProtocol(test, alice);
+  await bob.tab.screenshot({ path: path.join(test.out, 'bob.png') });
+  test.figure('bob sent', await bob.call('sent'));
+  await alice.leave();
+  await bob.leave();
+}
+
+/** The client of 2023 beside today's, both directions. */
+async function withOldClient(test) {
+  const browser = await test.chromium();
+  const old = await Page.join(test, browser, 'old', { client: 'old' });
+  const fresh = await Page.join(test, browser, 'new');
+  test.figure('version', old.joined.version);
+  await expectMedia(test, fresh, 'old');
+  await expectMedia(test, old, 'new');
+  await fresh.tab.screenshot({ path: path.join(test.out, 'new.png') });
+  await old.leave();
+  await fresh.leave();
+}
+
+export const browserCases = [
+  { name: 'chromium-v1', about: 'two pages, one peer connection, three element sizes', timeout: 120, over: MOST, run: (t) => twoPages(t, true) },
+  { name: 'chromium-v0', about: 'two pages, two peer connections, three element sizes', timeout: 120, over: ALL, run: (t) => twoPages(t, false) },
+  { name: 'firefox-v1', about: 'Firefox ESR and Chromium, one peer connection', timeout: 90, over: MOST, run: (t) => withFirefox(t, true) },
+  { name: 'firefox-v0', about: 'Firefox ESR and Chromium, two peer connections', timeout: 90, over: ALL, run: (t) => withFirefox(t, false) },
+  { name: 'old-client', about: 'livekit-client 1.13.2 and 2.23 in one room', timeout: 90, over: ALL, run: withOldClient },
+];

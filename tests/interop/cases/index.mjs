@@ -1,0 +1,38 @@
+// Every case, from the simplest to the longest. A case is
+//   name, about; timeout in s; server: settings of Server.start, or false for none;
+//   before(test): what the network needs first; run(test); over: the other transports it is repeated on.
+import { filterInput } from '../lib/network.mjs';
+import { browserCases } from './browsers.mjs';
+import { pythonCases } from './python.mjs';
+
+/** How media may have to travel instead. */
+const TRANSPORTS = {
+  tcp: { about: 'rtc.force_tcp', server: { rtc: { force_tcp: true } } },
+  'no-udp': {
+    about: 'every UDP packet dropped',
+    server: {},
+    before: (test) => {
+      test.needNamespace();
+      filterInput('meta l4proto udp drop');
+    },
+  },
+};
+
+function repeated(definition, transport) {
+  const { about, server, before } = TRANSPORTS[transport];
+  return {
+    ...definition,
+    name: `${definition.name}-${transport}`,
+    about: `${definition.about}; ${about}`,
+    protocol: 'tcp',
+    server: { ...definition.server, ...server },
+    before,
+  };
+}
+
+export function allCases() {
+  const once = [...pythonCases, ...browserCases];
+  const again = Object.keys(TRANSPORTS).flatMap((transport) =>
+    once.filter((c) => c.over?.includes(transport)).map((c) => repeated(c, transport)));
+  return [...once, ...again];
+}

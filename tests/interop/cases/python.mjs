@@ -1,0 +1,41 @@
+// LiveKit's Python SDK, which is the Rust core that most native clients share.
+import { inRoot, python } from '../lib/paths.mjs';
+import { LOSSY_SERVER } from '../lib/test.mjs';
+
+const singlePc = (on) => ['--single-pc', on ? 'on' : 'off'];
+
+/** Runs a client of clients/ and takes over what it found. */
+export async function runPython(test, program, args, limit) {
+  const url = ['--url', test.recording?.url ?? test.server.url];
+  const { code, json } = await test.client(program, python(), [inRoot('clients', `${program}.py`), ...url, ...args], limit);
+  for (const problem of json?.problems ?? [`${program}.py ended with ${code} and said nothing`]) test.check(false, problem);
+  const { problems, ...figures } = json ?? {};
+  test.figure(program, figures);
+}
+
+const load = (...args) => (single) => (test) => runPython(test, 'load', [...args, ...singlePc(single)]);
+const messages = (...args) => (single) => (test) => runPython(test, 'messages', [...args, ...singlePc(single)]);
+
+async function messagesUnderLoss(test, single) {
+  await test.badLine({ loss: 0.05 });
+  // At 5 % each way a lossy message crosses two lossy hops: 90 % is what can be expected of it.
+  await messages('--min-lossy', '0.8')(single)(test);
+}
+
+/** A case for one peer connection and one for two. */
+const both = (name, about, run, more = {}) => [true, false].map((single) => ({
+  name: `${name}-${single ? 'v1' : 'v0'}`,
+  about: `${about}, ${single ? 'one peer connection' : 'two peer connections'}`,
+  timeout: 90,
+  over: ['tcp'],
+  run: run(single),
+  ...more,
+}));
+
+export const pythonCases = [
+  ...both('python-vp8', '2 publishers × 3 subscribers, 640x360', load('-p', '2', '-s', '3', '--data-hz', '5'), { over: ['tcp', 'no-udp'] }),
+  ...['h264', 'vp9', 'av1'].flatMap((codec) =>
+    both(`python-${codec}`, `${codec}, 320x180`, load('--size', '320x180', '--codec', codec, '-n', '5'))),
+  ...both('python-messages', 'reliable and lossy messages', messages('-n', '200', '--limit', '10')),
+  ...both('python-messages-loss', '1,000 reliable messages at 5 % loss', (single) => (test) => messagesUnderLoss(test, single), { server: LOSSY_SERVER, over: [] }),
+];

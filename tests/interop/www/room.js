@@ -1,0 +1,102 @@
+// What a test page does with livekit-client: joins, publishes the fake camera and microphone, shows
+// what it receives, and counts it. Works with version 1.13 too.
+'use strict';
+
+const seen = { events: [], tracks: new Map() };
+window.seen = seen;
+
+/** Joins `room` of the token; answers how long it took. */
+window.join = async ({ url, token, codec, singlePeerConnection, publish = true }) => {
+  const L = LivekitClient;
+  L.setLogLevel('warn');
+  const options = {
+    adaptiveStream: true,
+    dynacast: true,
+    publishDefaults: { simulcast: true, videoCodec: codec ?? 'vp8', backupCodec: false },
+    videoCaptureDefaults: { resolution: L.VideoPresets.h720.resolution },
+  };
+  if (singlePeerConnection !== undefined) options.singlePeerConnection = singlePeerConnection;
+  const room = new L.Room(options);
+  window.room = room;
+  const start = performance.now();
+  const elapsed = () => Math.round(performance.now() - start);
+  for (const name of ['ConnectionStateChanged', 'Reconnecting', 'Reconnected', 'Disconnected', 'TrackSubscriptionFailed', 'MediaDevicesError']) {
+    room.on(L.RoomEvent[name], (...args) => seen.events.push([elapsed(), name, args.map((x) => x?.message ?? x?.identity ?? String(x)).join(' ')]));
+  }
+  room.on(L.RoomEvent.TrackSubscribed, (track, publication, p) => {
+    const element = track.attach();
+    element.autoplay = true;
+    if (track.kind === 'video') element.style.cssText = 'width:1280px;height:720px;display:block';
+    document.body.append(element);
+    seen.tracks.set(publication.trackSid, { from: p.identity, track, publication });
+  });
+  room.on(L.RoomEvent.TrackUnsubscribed, (track, publication) => {
+    track.detach().forEach((element) => element.remove());
+    seen.tracks.delete(publication.trackSid);
+  });
+  await room.connect(url, token, { maxRetries: 0 });
+  const connectMs = elapsed();
+  if (publish) await room.localParticipant.enableCameraAndMicrophone();
+  return { connectMs, publishedMs: elapsed(), version: L.version, server: room.serverInfo?.version ?? room.serverVersion };
+};
+
+/** Gives every video element this style. */
+window.styleVideos = (css) => document.querySelectorAll('video').forEach((v) => { v.style.cssText = css; });
+
+const statsOf = async (track) => (await (track.getRTCStatsReport?.() ?? track.receiver?.getStats())) ?? new Map();
+
+/** WebRTC's own counters of every received track. */
+window.received = async () => {
+  const rows = [];
+  for (const { from, track } of seen.tracks.values()) {
+    const report = await statsOf(track);
+    for (const x of report.values()) {
+      if (x.type !== 'inbound-rtp') continue;
+      rows.push({
+        from,
+        kind: x.kind,
+        codec: report.get(x.codecId)?.mimeType,
+        frames: x.framesDecoded,
+        width: x.frameWidth,
+        height: x.frameHeight,
+        bytes: x.bytesReceived,
+        packets: x.packetsReceived,
+        lost: x.packetsLost,
+        freezes: x.freezeCount,
+        frozenSeconds: x.totalFreezesDuration,
+        energy: x.totalAudioEnergy,
+        samples: x.totalSamplesReceived,
+        concealed: x.concealedSamples,
+        streamState: track.streamState,
+      });
+    }
+  }
+  return rows;
+};
+
+/** The layers that this page sends. */
+window.sent = async () => {
+  const rows = [];
+  const { trackPublications, tracks } = room.localParticipant;
+  for (const { track } of (trackPublications ?? tracks).values()) {
+    const report = (await (track.getRTCStatsReport?.() ?? track.sender?.getStats())) ?? new Map();
+    for (const x of report.values()) {
+      if (x.type === 'outbound-rtp') rows.push({ kind: x.kind, rid: x.rid, active: x.active, frames: x.framesSent, width: x.frameWidth, encoder: x.encoderImplementation });
+    }
+  }
+  return rows;
+};
+
+/** The nominated candidate pair of each peer connection. */
+window.paths = async () => {
+  const found = [];
+  for (const name of ['publisher', 'subscriber']) {
+    const report = new Map((await room.engine.pcManager?.[name]?.getStats?.()) ?? []);
+    for (const x of report.values()) {
+      if (x.type !== 'candidate-pair' || !x.nominated || x.state !== 'succeeded') continue;
+      const remote = report.get(x.remoteCandidateId);
+      found.push({ connection: name, protocol: remote?.protocol, address: remote?.address ?? remote?.ip, port: remote?.port, type: remote?.candidateType });
+    }
+  }
+  return found;
+};
