@@ -4,16 +4,24 @@ use crate::secret::Secret;
 use axum::body::Body;
 use axum::http::{Request, header};
 use serde_json::json;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tower::ServiceExt;
 
 const NOW: u64 = 1_800_000_000;
 const SECRET: &str = "a secret of more than 32 characters, as it should be";
 const TEXT: &str = "text/plain; charset=utf-8";
 
+/// A hub that refuses everybody.
+fn stopped() -> hub::Handle {
+    hub::Handle {}
+}
+
 fn app(development: bool) -> Arc<App> {
     Arc::new(App {
-        hub: hub::Handle {},
+        hub: stopped(),
         tasks: Tasks::new(),
         clock: Clock::Fixed(NOW * 1000),
         keys: config::Keys(vec![("devkey".to_owned(), Secret::new(SECRET.to_owned()))]),
@@ -266,4 +274,89 @@ async fn the_page_to_try_is_there_in_development_with_a_token_that_works() {
     let (claims, _) = token::verify(NOW, body["token"].as_str().unwrap(), &app.keys).unwrap();
     assert_eq!(body["identity"], claims.sub);
     assert_eq!(claims.video.unwrap().room, "try");
+}
+
+fn listening(tasks: &Tasks) -> SocketAddr {
+    let http = config::Http {
+        port: 0,
+        bind: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+    };
+    let bound = listener::start(&http, &router(&app(false)), tasks).unwrap();
+    bound.addresses[0]
+}
+
+/// Everything that the server says to one request on a connection that is then closed.
+async fn raw(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn a_join_request_of_64_kb_passes_and_a_longer_one_is_414() {
+    let tasks = Tasks::new();
+    let address = listening(&tasks);
+    let ask = async |length: usize| {
+        let path = format!("/rtc/v1/validate?join_request={}", "A".repeat(length - 30));
+        let token = good();
+        raw(
+            address,
+            &format!(
+                "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+            ),
+        )
+        .await
+    };
+    let answer = ask(65_000).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(
+        answer.ends_with("cannot unmarshal wrapped join request"),
+        "{answer}"
+    );
+    let answer = ask(70_000).await;
+    assert!(answer.starts_with("HTTP/1.1 414 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_join_that_is_refused_is_a_status_and_no_websocket() {
+    let tasks = Tasks::new();
+    let address = listening(&tasks);
+    for (query, status) in [
+        (format!("?access_token={}", good()), 503),
+        (String::new(), 401),
+    ] {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("ws://{address}/rtc{query}");
+        let refused = tokio_tungstenite::client_async(request, stream).await;
+        let Err(tokio_tungstenite::tungstenite::Error::Http(response)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(response.status(), status);
+    }
+    // Somebody looks at the address with a browser.
+    let answer = raw(
+        address,
+        "GET /rtc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_stop_closes_idle_connections_and_listeners() {
+    let tasks = Tasks::new();
+    let address = listening(&tasks);
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut some = [0; 64];
+    assert!(idle.read(&mut some).await.unwrap() > 0);
+    assert_eq!(
+        tasks.shutdown(Duration::from_secs(5)).await,
+        Vec::<&str>::new()
+    );
+    assert!(TcpStream::connect(address).await.is_err());
 }

@@ -33,8 +33,7 @@ pub struct Join {
     pub metadata: String,
     /// Added to the token's attributes.
     pub attributes: HashMap<String, String>,
-    /// `publish=<suffix>` of v0: a publish-only clone. The claims are changed already: `sub` ends in `#<suffix>`,
-    /// `canSubscribe` is false.
+    /// `publish=<suffix>` of v0: a publish-only clone; the room changes identity and permission.
     pub publish: Option<String>,
     /// Tracks announced with the join.
     pub add_tracks: Vec<AddTrackRequest>,

@@ -11,11 +11,11 @@
 
 use crate::clock::Clock;
 use crate::http::signal::Attached;
-use crate::hub::{Inbound, Outbox, Outgoing, SessionId};
+use crate::hub::{Inbound, Outgoing, SessionId};
 use crate::protocol::livekit::{Pong, SignalRequest, signal_request, signal_response};
 use crate::protocol::signal::{self, Encoded, FrameFault};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, Stream, StreamExt, stream};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,7 +95,7 @@ pub(super) async fn run(
     clock: Clock,
 ) {
     let session = attached.session();
-    let (mut sink, mut stream) = socket.split();
+    let (mut sink, mut frames) = socket.split();
     let (pong, pongs) = mpsc::channel(PONGS);
     let end = {
         let inbox = session.inbox.clone();
@@ -109,14 +109,18 @@ pub(super) async fn run(
             limit,
             clock,
         };
-        let reading = pin!(reader.run(&mut stream));
-        let writing = pin!(write(&mut sink, &mut session.outbox, pongs, &form));
+        let reading = pin!(reader.run(&mut frames));
+        let outbox = pin!(stream::unfold(&mut session.outbox, async |outbox| {
+            let outgoing = outbox.next().await?;
+            Some((outgoing, outbox))
+        }));
+        let writing = pin!(write(&mut sink, outbox, pongs, &form));
         tokio::select! {
             end = reading => end,
             end = writing => end,
         }
     };
-    tracing::debug!(participant = %session.participant, ?end, "session ends");
+    tracing::debug!(participant = ?session.participant, ?end, "session ends");
     // The room learns it before the goodbyes, which may take a while.
     drop(attached);
     let code = match end {
@@ -129,7 +133,7 @@ pub(super) async fn run(
         reason: Utf8Bytes::default(),
     }));
     if matches!(timeout(FLUSH, sink.send(close)).await, Ok(Ok(()))) {
-        let rest = async { while let Some(Ok(_)) = stream.next().await {} };
+        let rest = async { while let Some(Ok(_)) = frames.next().await {} };
         // Whether the client said goodbye in time makes no difference.
         drop(timeout(FLUSH, rest).await);
     }
@@ -149,12 +153,12 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    async fn run<S, E>(&mut self, stream: &mut S) -> End
+    async fn run<S, E>(&mut self, frames: &mut S) -> End
     where
-        S: StreamExt<Item = Result<Message, E>> + Unpin,
+        S: Stream<Item = Result<Message, E>> + Unpin,
     {
         loop {
-            let frame = match timeout(SILENCE, stream.next()).await {
+            let frame = match timeout(SILENCE, frames.next()).await {
                 Err(_) => return End::Silent,
                 Ok(None | Some(Err(_))) => return End::Gone,
                 Ok(Some(Ok(frame))) => frame,
@@ -218,14 +222,15 @@ impl Reader<'_> {
 }
 
 /// Room to client.
-async fn write<S>(
+async fn write<S, O>(
     sink: &mut S,
-    outbox: &mut Outbox,
+    mut outbox: O,
     mut pongs: mpsc::Receiver<signal_response::Message>,
     form: &Form,
 ) -> End
 where
     S: SinkExt<Message> + Unpin,
+    O: Stream<Item = Outgoing> + Unpin,
 {
     let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -46,7 +46,7 @@ async fn read(frames: Vec<Message>, room: usize) -> Read {
         limit: 100,
         clock: Clock::Fixed(1_800_000_000_123),
     };
-    let mut stream = futures_util::stream::iter(frames.into_iter().map(Ok::<_, Infallible>));
+    let mut stream = stream::iter(frames.into_iter().map(Ok::<_, Infallible>));
     let end = reader.run(&mut stream).await;
     drop(reader);
     let mut read = Read {
@@ -130,4 +130,50 @@ async fn a_full_inbox_makes_the_client_wait() {
     // Nobody takes requests out while the reader runs: it never gets to the third.
     let waiting = timeout(Duration::from_millis(50), read(frames, 2)).await;
     assert!(waiting.is_err());
+}
+
+fn message(value: i64) -> Outgoing {
+    Outgoing::Message(Arc::new(Encoded::new(signal_response::Message::Pong(
+        value,
+    ))))
+}
+
+/// What `write` makes of what a room says.
+async fn written(
+    outbox: impl Stream<Item = Outgoing> + Unpin,
+    pongs: mpsc::Receiver<signal_response::Message>,
+) -> (End, Vec<Message>) {
+    let (sent, frames) = std::sync::mpsc::channel();
+    let mut sink = pin!(futures_util::sink::unfold(sent, async |sent, frame| {
+        sent.send(frame).map(|()| sent)
+    }));
+    let end = write(&mut sink, outbox, pongs, &Form::new(false)).await;
+    (end, frames.try_iter().collect())
+}
+
+fn frame(value: i64) -> Message {
+    Form::new(false).frame(&Encoded::new(signal_response::Message::Pong(value)))
+}
+
+#[tokio::test]
+async fn what_is_queued_before_a_close_is_sent_in_order_and_what_comes_after_is_not() {
+    for end in [vec![Outgoing::Close, message(3)], vec![]] {
+        let outbox = stream::iter([message(1), message(2)].into_iter().chain(end));
+        let (_pong, pongs) = mpsc::channel(1);
+        let written = written(outbox, pongs).await;
+        assert_eq!(written, (End::Closed, vec![frame(1), frame(2)]));
+    }
+}
+
+#[tokio::test]
+async fn pongs_are_written_while_the_room_is_silent() {
+    let (pong, pongs) = mpsc::channel(1);
+    // The room says something only after the pong is through the channel.
+    let outbox = pin!(stream::once(async move {
+        pong.send(signal_response::Message::Pong(1)).await.unwrap();
+        drop(pong.reserve().await.unwrap());
+        Outgoing::Close
+    }));
+    let written = written(outbox, pongs).await;
+    assert_eq!(written, (End::Closed, vec![frame(1)]));
 }

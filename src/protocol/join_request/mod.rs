@@ -180,16 +180,11 @@ fn from_request(request: JoinRequest, claims: Claims, api_key: String, caller: C
 
 fn from_query(
     query: &Query,
-    mut claims: Claims,
+    claims: Claims,
     api_key: String,
     caller: Caller<'_>,
 ) -> Result<Join, JoinFault> {
     let client = completed(client_of(query), caller);
-    let publish = Some(query.get("publish").to_owned()).filter(|suffix| !suffix.is_empty());
-    if let Some(suffix) = &publish {
-        claims.sub = format!("{}#{suffix}", claims.sub);
-        claims.video.get_or_insert_default().can_subscribe = Some(false);
-    }
     Ok(Join {
         claims,
         api_key,
@@ -203,7 +198,7 @@ fn from_query(
         disable_ice_lite: query.is_true("disable_ice_lite"),
         metadata: String::new(),
         attributes: attributes(query.get("attributes"))?,
-        publish,
+        publish: Some(query.get("publish").to_owned()).filter(|suffix| !suffix.is_empty()),
         add_tracks: Vec::new(),
         publisher_offer: None,
         resume: query.is_true("reconnect").then(|| Resume {
