@@ -1,6 +1,6 @@
 //! The wall clock, read at the edge only (`http`, the room's task); below it time is an argument.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A wall clock; cheap to copy.
 #[derive(Debug, Clone, Copy, Default)]
@@ -13,6 +13,21 @@ pub enum Clock {
 }
 
 impl Clock {
+    /// The monotonic clock.
+    pub fn now(self) -> Instant {
+        Instant::now()
+    }
+
+    /// Microseconds since 1970.
+    pub fn unix_us(self) -> u64 {
+        match self {
+            Self::System => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_micros() as u64),
+            Self::Fixed(ms) => ms * 1000,
+        }
+    }
+
     /// Milliseconds since 1970.
     pub fn unix_ms(self) -> u64 {
         match self {

@@ -11,6 +11,7 @@ pub mod options;
 pub mod plan;
 pub mod protocol;
 pub mod random;
+pub mod room;
 pub mod rtp;
 pub mod secret;
 pub mod supervisor;

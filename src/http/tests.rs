@@ -16,7 +16,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// A hub that refuses everybody.
 fn stopped() -> hub::Handle {
-    hub::Handle {}
+    hub::Handle::of_no_hub()
 }
 
 fn app(development: bool) -> Arc<App> {

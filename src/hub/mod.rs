@@ -1,10 +1,18 @@
 //! The directory of rooms, and one task per room.
+//!
+//! The hub's task owns only the directory: names and the ways to reach the rooms' tasks. A room's task owns the
+//! [`crate::room::Room`] and everything in it.
+
+mod actor;
+mod directory;
+mod outbox;
+
+pub use crate::room::SessionId;
+pub use directory::{Handle, start};
+pub use outbox::{Outbox, Outgoing};
 
 use crate::ids::ParticipantSid;
-use crate::protocol::join::Join;
 use crate::protocol::livekit::SignalRequest;
-use crate::protocol::signal::Encoded;
-use std::sync::Arc;
 
 /// Why a join is refused, before the WebSocket is upgraded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,55 +49,15 @@ pub enum Inbound {
     Gone,
 }
 
-/// What a session sends to its client.
-#[derive(Debug, Clone)]
-pub enum Outgoing {
-    /// A message, encoded once for all who get it.
-    Message(Arc<Encoded>),
-    /// Close with code 1000 after what came before.
-    Close,
-}
-
 /// One WebSocket's attachment to a participant.
 #[derive(Debug)]
 pub struct Session {
-    /// The participant.
-    pub participant: ParticipantSid,
+    /// The participant; `None` when all there is to say is `leave` (a resume that finds nobody).
+    pub participant: Option<ParticipantSid>,
     /// Messages to the client; the first one (`join`, `reconnect` or `leave`) is there already.
     pub outbox: Outbox,
-    /// Requests of the client; 64 deep, a full one makes the session wait.
+    /// Requests of the client; a full channel makes the session wait.
     pub inbox: tokio::sync::mpsc::Sender<(SessionId, Inbound)>,
     /// Says to the room which session speaks.
     pub id: SessionId,
-}
-
-/// One WebSocket, unique in the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SessionId(pub u64);
-
-/// The receiving end of a session's queue. Its owner is the session.
-#[derive(Debug)]
-pub struct Outbox {}
-
-impl Outbox {
-    /// The next message; `None` when the room has let go of this session.
-    pub async fn next(&mut self) -> Option<Outgoing> {
-        None
-    }
-}
-
-/// A way to reach the hub; cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Handle {}
-
-impl Handle {
-    /// Joins or resumes. The room is created if that is allowed.
-    pub async fn join(&self, _join: Join) -> Result<Session, JoinError> {
-        Err(JoinError::Stopping)
-    }
-
-    /// What `join` would say of room and limits, without joining (`/rtc/validate`).
-    pub async fn check(&self, _join: &Join) -> Result<(), JoinError> {
-        Err(JoinError::Stopping)
-    }
 }

@@ -12,6 +12,7 @@ mod tools;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::problem::{Problem, Warning};
+use crate::net::Net;
 use crate::options::cli::{Cli, Command, Flags};
 use crate::options::yaml::Node;
 use crate::options::{Options, source};
@@ -19,6 +20,7 @@ use crate::random::Random;
 use crate::secret::Secret;
 use crate::supervisor::shutdown::{Outcome, Signals};
 use crate::task::Tasks;
+use crate::{http, hub};
 use anyhow::{Context, Result, bail};
 use std::io::{self, Write};
 use std::num::NonZero;
@@ -90,7 +92,16 @@ fn serve(flags: &Flags) -> Result<()> {
 async fn start_and_stop(config: &Config) -> Result<()> {
     let mut signals = Signals::listen().context("signals")?;
     let tasks = Tasks::new();
-    summary::print(config, &[]);
+    let net = Net::start(&config.rtc, Random::system(), &tasks)?;
+    let hub = hub::start(
+        config,
+        net.handle(),
+        Random::system(),
+        &tasks,
+        Clock::System,
+    );
+    let http = http::serve(config, hub.clone(), &tasks)?;
+    summary::print(config, &http.addresses, &net.handle().bound());
 
     let failed = tokio::select! {
         () = signals.next() => None,
@@ -98,6 +109,8 @@ async fn start_and_stop(config: &Config) -> Result<()> {
     };
     tracing::info!("stopping; clients are told to reconnect");
     let stop = async {
+        hub.shut_down().await;
+        net.stop().await;
         let left = tasks.shutdown(Duration::from_secs(3)).await;
         if !left.is_empty() {
             tracing::warn!(tasks = ?left, "did not end in time");

@@ -3,21 +3,21 @@
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::supervisor::tools;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// Says it in the log.
-pub(super) fn print(config: &Config, http: &[SocketAddr]) {
-    for line in lines(config, http, Clock::System) {
+pub(super) fn print(config: &Config, http: &[SocketAddr], media: &[String]) {
+    for line in lines(config, http, media, Clock::System) {
         tracing::info!("{line}");
     }
 }
 
-fn lines(config: &Config, http: &[SocketAddr], clock: Clock) -> Vec<String> {
+fn lines(config: &Config, http: &[SocketAddr], media: &[String], clock: Clock) -> Vec<String> {
     let mut lines = vec![format!(
         "parlor {}: HTTP on {}; media on {}",
         env!("CARGO_PKG_VERSION"),
         join(http.iter().map(ToString::to_string)),
-        media(config)
+        media.join(", ")
     )];
     if !config.development {
         return lines;
@@ -50,25 +50,6 @@ fn lines(config: &Config, http: &[SocketAddr], clock: Clock) -> Vec<String> {
     lines
 }
 
-fn media(config: &Config) -> String {
-    let udp = &config.rtc.udp_ports;
-    let udp = match udp[..] {
-        [] => None,
-        [port] => Some(format!("UDP {port}")),
-        [first, .., last] => Some(format!("UDP {first}-{last}")),
-    };
-    let tcp = config.rtc.tcp_port.map(|port| format!("TCP {port}"));
-    let text = udp.into_iter().chain(tcp).collect::<Vec<_>>().join(" and ");
-    if config.rtc.bind.is_empty() {
-        text
-    } else {
-        format!(
-            "{text} of {}",
-            join(config.rtc.bind.iter().map(IpAddr::to_string))
-        )
-    }
-}
-
 fn join(texts: impl Iterator<Item = String>) -> String {
     texts.collect::<Vec<_>>().join(", ")
 }
@@ -89,7 +70,11 @@ mod tests {
             "127.0.0.1:7880".parse().unwrap(),
             "[::1]:7880".parse().unwrap(),
         ];
-        let lines = lines(&config, &http, Clock::Fixed(5_000));
+        let media = [
+            "UDP 127.0.0.1:7882".to_owned(),
+            "TCP 127.0.0.1:7881".to_owned(),
+        ];
+        let lines = lines(&config, &http, &media, Clock::Fixed(5_000));
         (config, lines)
     }
 
@@ -100,7 +85,7 @@ mod tests {
         assert_eq!(
             lines,
             [format!(
-                "parlor {}: HTTP on 127.0.0.1:7880, [::1]:7880; media on UDP 50000-50001 and TCP 7881",
+                "parlor {}: HTTP on 127.0.0.1:7880, [::1]:7880; media on UDP 127.0.0.1:7882, TCP 127.0.0.1:7881",
                 env!("CARGO_PKG_VERSION")
             )]
         );
@@ -110,7 +95,7 @@ mod tests {
     fn dev_says_what_to_do_next_with_a_token_that_works() {
         let (config, lines) = said("", &["--dev"]);
         assert!(
-            lines[0].ends_with("UDP 7882 and TCP 7881 of 127.0.0.1, ::1"),
+            lines[0].ends_with("UDP 127.0.0.1:7882, TCP 127.0.0.1:7881"),
             "{lines:?}"
         );
         assert!(lines[1].contains("http://localhost:7880/try"));

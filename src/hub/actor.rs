@@ -1,0 +1,207 @@
+//! The task of one room: inputs in, outputs carried out, nothing decided.
+
+use super::directory::Directory;
+use super::outbox::{OutboxSender, outbox};
+use super::{Inbound, JoinError, Session};
+use crate::clock::Clock;
+use crate::ids::RoomName;
+use crate::net;
+use crate::plan::{Command, Event};
+use crate::protocol::join::Join;
+use crate::room::{JoinRefused, Now, Output, Place, Room, RoomCommand, SessionId};
+use std::collections::HashMap;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+/// Joins and checks that wait for a room.
+pub(super) const ASKS: usize = 64;
+/// Requests of clients that wait for their room; sessions wait with theirs.
+const SIGNALS: usize = 256;
+/// Events of workers that wait; past this they hold data back and merge the rest.
+const EVENTS: usize = 1024;
+/// Inputs handled before outputs are carried out: a burst of events is one walk over the outputs.
+const BURST: usize = 64;
+
+/// What the directory asks of a room.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// Let somebody in.
+    Join {
+        join: Box<Join>,
+        session: SessionId,
+        reply: oneshot::Sender<Result<Session, JoinError>>,
+    },
+    /// Would somebody be let in?
+    Check {
+        join: Box<Join>,
+        reply: oneshot::Sender<Result<(), JoinError>>,
+    },
+    /// End, telling everybody to come back.
+    ShutDown { done: oneshot::Sender<()> },
+}
+
+/// Everything that one room's task owns.
+pub(super) struct Actor {
+    pub(super) name: RoomName,
+    pub(super) room: Room,
+    pub(super) net: net::Handle,
+    pub(super) directory: Directory,
+    pub(super) asks: mpsc::Receiver<Ask>,
+    pub(super) clock: Clock,
+}
+
+impl Actor {
+    /// Runs until the room is over.
+    pub(super) async fn run(mut self) {
+        let (signals_in, mut signals) = mpsc::channel::<(SessionId, Inbound)>(SIGNALS);
+        let (events_in, mut events) = mpsc::channel::<Event>(EVENTS);
+        let mut outboxes: HashMap<SessionId, OutboxSender> = HashMap::new();
+        while !self.room.is_finished() {
+            let due = self.room.next_timeout();
+            tokio::select! {
+                // Events first: they carry media and data that are already late.
+                biased;
+                Some(event) = events.recv() => {
+                    self.room.handle_event(self.now(), event);
+                    for _ in 0..BURST {
+                        let Ok(event) = events.try_recv() else { break };
+                        self.room.handle_event(self.now(), event);
+                    }
+                }
+                Some((session, inbound)) = signals.recv() => self.inbound(session, inbound),
+                Some(ask) = self.asks.recv() => match ask {
+                    Ask::Join { join, session, reply } => {
+                        let answer = self.join(*join, session, &signals_in, &mut outboxes);
+                        if let Err(Ok(_)) = reply.send(answer) {
+                            // The client hung up while it was let in.
+                            self.room.handle_gone(self.now(), session);
+                        }
+                    }
+                    Ask::Check { join, reply } => {
+                        // A check whose asker is gone needs no answer.
+                        reply.send(self.room.check(&join).map_err(|e| self.refusal(&e))).ok();
+                    }
+                    Ask::ShutDown { done } => {
+                        self.room.shut_down(self.now());
+                        self.carry_out(&events_in, &mut outboxes).await;
+                        done.send(()).ok();
+                        break;
+                    }
+                },
+                () = sleep_until(due) => self.room.handle_timeout(self.now()),
+            }
+            self.carry_out(&events_in, &mut outboxes).await;
+        }
+        self.directory
+            .ended(self.name.clone(), &mut self.asks)
+            .await;
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            at: self.clock.now(),
+            unix_us: self.clock.unix_us(),
+        }
+    }
+
+    fn inbound(&mut self, session: SessionId, inbound: Inbound) {
+        match inbound {
+            Inbound::Request(request) => self.room.handle_request(self.now(), session, *request),
+            Inbound::Gone => self.room.handle_gone(self.now(), session),
+        }
+    }
+
+    fn join(
+        &mut self,
+        join: Join,
+        session: SessionId,
+        inbox: &mpsc::Sender<(SessionId, Inbound)>,
+        outboxes: &mut HashMap<SessionId, OutboxSender>,
+    ) -> Result<Session, JoinError> {
+        let worker = self.net.place(self.room.home());
+        let place = Place {
+            worker,
+            candidates: self.net.candidates(worker),
+        };
+        let now = self.now();
+        let participant = self
+            .room
+            .join(now, session, join, place)
+            .map_err(|refused| self.refusal(&refused))?;
+        let (sender, receiver) = outbox();
+        outboxes.insert(session, sender);
+        Ok(Session {
+            participant,
+            outbox: receiver,
+            inbox: inbox.clone(),
+            id: session,
+        })
+    }
+
+    fn refusal(&self, refused: &JoinRefused) -> JoinError {
+        match refused {
+            JoinRefused::Full(max) => JoinError::RoomFull(self.name.as_str().to_owned(), *max),
+            JoinRefused::MayNotSetMetadata => JoinError::MayNotSetMetadata,
+            JoinRefused::LimitExceeded(what) => {
+                JoinError::LimitExceeded(format!("{what} exceeds its limit"))
+            }
+        }
+    }
+
+    /// Carries out what the room decided.
+    async fn carry_out(
+        &mut self,
+        events: &mpsc::Sender<Event>,
+        outboxes: &mut HashMap<SessionId, OutboxSender>,
+    ) {
+        while let Some(output) = self.room.poll() {
+            match output {
+                Output::Signal(session, message) => {
+                    let kept = outboxes
+                        .get(&session)
+                        .is_none_or(|outbox| outbox.push(message));
+                    if !kept {
+                        outboxes.remove(&session);
+                        self.room.handle_gone(self.now(), session);
+                    }
+                }
+                Output::Close(session) => {
+                    if let Some(outbox) = outboxes.remove(&session) {
+                        outbox.close();
+                    }
+                }
+                Output::Net(worker, command) => {
+                    self.net.send(worker, complete(command, events)).await;
+                }
+            }
+        }
+    }
+}
+
+/// A command as the worker takes it, with the room's own channel for events.
+fn complete(command: RoomCommand, events: &mpsc::Sender<Event>) -> Command {
+    match command {
+        RoomCommand::Plain(command) => command,
+        RoomCommand::Open {
+            id,
+            local,
+            controlling,
+            lite,
+            opens_channels,
+        } => Command::OpenTransport {
+            id,
+            local,
+            controlling,
+            lite,
+            opens_channels,
+            events: events.clone(),
+        },
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,246 @@
+//! The queue from a room to one session: bounded, with participant updates merged while they wait.
+//!
+//! Written by the room's task, read by the session's. A reader that falls 256 messages or 1 MiB behind loses its
+//! socket, not its participant.
+
+use crate::protocol::livekit::{ParticipantUpdate, signal_response};
+use crate::protocol::signal::Encoded;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
+
+/// Messages that may wait.
+const MAX_MESSAGES: usize = 256;
+/// Bytes that may wait.
+const MAX_BYTES: usize = 1 << 20;
+
+/// What a session sends to its client.
+#[derive(Debug, Clone)]
+pub enum Outgoing {
+    /// A message, encoded once for all who get it.
+    Message(Arc<Encoded>),
+    /// Close with code 1000 after what came before.
+    Close,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Outgoing>,
+    bytes: usize,
+    /// No more will be written.
+    ended: bool,
+    /// Nobody reads any more.
+    abandoned: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Held for a push or a pop only, never across an await.
+    queue: Mutex<Queue>,
+    ready: Notify,
+}
+
+impl Shared {
+    fn with<R>(&self, act: impl FnOnce(&mut Queue) -> R) -> R {
+        act(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The receiving end of a session's queue. Its owner is the session.
+#[derive(Debug)]
+pub struct Outbox(Arc<Shared>);
+
+/// The sending end. Its owner is the room.
+#[derive(Debug)]
+pub(super) struct OutboxSender(Arc<Shared>);
+
+/// A queue's two ends.
+pub(super) fn outbox() -> (OutboxSender, Outbox) {
+    let shared = Arc::new(Shared::default());
+    (OutboxSender(Arc::clone(&shared)), Outbox(shared))
+}
+
+impl Outbox {
+    /// The next message; `None` when the room has let go of this session.
+    pub async fn next(&mut self) -> Option<Outgoing> {
+        loop {
+            let (next, ended) = self.0.with(|queue| {
+                let next = queue.waiting.pop_front();
+                if let Some(Outgoing::Message(message)) = &next {
+                    queue.bytes -= message.len();
+                }
+                (next, queue.ended)
+            });
+            if next.is_some() {
+                return next;
+            }
+            if ended {
+                return None;
+            }
+            self.0.ready.notified().await;
+        }
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.0.with(|queue| {
+            queue.abandoned = true;
+            queue.waiting.clear();
+            queue.bytes = 0;
+        });
+    }
+}
+
+impl OutboxSender {
+    /// Queues a message. `false`: the reader is too slow or gone; the session is over.
+    pub(super) fn push(&self, message: Arc<Encoded>) -> bool {
+        let taken = self.0.with(|queue| {
+            if queue.abandoned || queue.ended {
+                return false;
+            }
+            if merge(queue, &message) {
+                return true;
+            }
+            let bytes = queue.bytes + message.len();
+            if queue.waiting.len() >= MAX_MESSAGES
+                || (bytes > MAX_BYTES && !queue.waiting.is_empty())
+            {
+                queue.ended = true;
+                queue.waiting.clear();
+                queue.bytes = 0;
+                queue.waiting.push_back(Outgoing::Close);
+                return false;
+            }
+            queue.bytes = bytes;
+            queue.waiting.push_back(Outgoing::Message(message));
+            true
+        });
+        self.0.ready.notify_one();
+        taken
+    }
+
+    /// Closes after what was queued.
+    pub(super) fn close(self) {
+        self.0
+            .with(|queue| queue.waiting.push_back(Outgoing::Close));
+    }
+}
+
+impl Drop for OutboxSender {
+    fn drop(&mut self) {
+        self.0.with(|queue| queue.ended = true);
+        self.0.ready.notify_one();
+    }
+}
+
+/// Joins a participant update with the one that waits last, newest version of each participant winning. Only
+/// neighbours merge: whatever stands between two updates keeps its place in the story.
+fn merge(queue: &mut Queue, message: &Arc<Encoded>) -> bool {
+    let Some(signal_response::Message::Update(new)) = message.message() else {
+        return false;
+    };
+    // The very last one may be on its way already; merging begins when messages pile up.
+    if queue.waiting.len() < 2 {
+        return false;
+    }
+    let Some(Outgoing::Message(last)) = queue.waiting.back() else {
+        return false;
+    };
+    let Some(signal_response::Message::Update(old)) = last.message() else {
+        return false;
+    };
+    let mut participants = old.participants.clone();
+    for info in &new.participants {
+        match participants.iter_mut().find(|known| known.sid == info.sid) {
+            Some(known) if known.version <= info.version => known.clone_from(info),
+            Some(_) => {}
+            None => participants.push(info.clone()),
+        }
+    }
+    let merged = Arc::new(Encoded::new(signal_response::Message::Update(
+        ParticipantUpdate { participants },
+    )));
+    queue.bytes = queue.bytes + merged.len() - last.len();
+    queue.waiting.pop_back();
+    queue.waiting.push_back(Outgoing::Message(merged));
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::livekit::ParticipantInfo;
+
+    fn update(sid: &str, version: u32) -> Arc<Encoded> {
+        let info = ParticipantInfo {
+            sid: sid.to_owned(),
+            version,
+            ..Default::default()
+        };
+        let update = ParticipantUpdate {
+            participants: vec![info],
+        };
+        Arc::new(Encoded::new(signal_response::Message::Update(update)))
+    }
+
+    fn pong(value: i64) -> Arc<Encoded> {
+        Arc::new(Encoded::new(signal_response::Message::Pong(value)))
+    }
+
+    fn versions(outgoing: &Outgoing) -> Vec<(String, u32)> {
+        let Outgoing::Message(message) = outgoing else {
+            panic!("close")
+        };
+        let Some(signal_response::Message::Update(update)) = message.message() else {
+            return Vec::new();
+        };
+        update
+            .participants
+            .iter()
+            .map(|p| (p.sid.clone(), p.version))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn updates_that_wait_are_merged_and_the_newest_version_wins() {
+        let (sender, mut outbox) = outbox();
+        for message in [
+            pong(1),
+            update("a", 1),
+            update("a", 3),
+            update("b", 1),
+            update("a", 2),
+        ] {
+            assert!(sender.push(message));
+        }
+        drop(sender);
+        assert!(versions(&outbox.next().await.unwrap()).is_empty());
+        assert_eq!(
+            versions(&outbox.next().await.unwrap()),
+            [("a".to_owned(), 3), ("b".to_owned(), 1)]
+        );
+        assert!(outbox.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_falls_behind_is_closed() {
+        let (sender, mut outbox) = outbox();
+        let taken = (0..1000)
+            .take_while(|value| sender.push(pong(*value)))
+            .count();
+        assert_eq!(taken, MAX_MESSAGES);
+        assert!(matches!(outbox.next().await, Some(Outgoing::Close)));
+        assert!(outbox.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_queued_before_a_close_still_goes_out() {
+        let (sender, mut outbox) = outbox();
+        sender.push(pong(7));
+        sender.close();
+        assert!(matches!(outbox.next().await, Some(Outgoing::Message(_))));
+        assert!(matches!(outbox.next().await, Some(Outgoing::Close)));
+        assert!(outbox.next().await.is_none());
+    }
+}

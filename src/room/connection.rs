@@ -1,0 +1,78 @@
+//! One peer connection of a participant as the room sees it: the transport's id, its SDP machine, what was sent.
+
+use crate::ids::{Mid, TrackSid, TransportId};
+use crate::negotiate::Negotiator;
+use crate::plan::{Channel, RemoteCandidate, RemoteTransport};
+use crate::protocol::livekit::SignalTarget;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+/// The first negotiation after a quiet time waits this long for others to join in (livekit 1.13.5 `transport.go`).
+const DEBOUNCE_QUIET: Duration = Duration::from_millis(10);
+/// Negotiations are at least this far apart.
+const DEBOUNCE_BUSY: Duration = Duration::from_millis(150);
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) transport: TransportId,
+    pub(super) target: SignalTarget,
+    pub(super) negotiator: Negotiator,
+    /// ICE and DTLS stand.
+    pub(super) connected: bool,
+    /// What the worker was told of the peer.
+    pub(super) remote: Option<RemoteTransport>,
+    /// Trickled before the peer's SDP.
+    pub(super) early_candidates: Vec<RemoteCandidate>,
+    /// Our candidates have been trickled for the present credentials.
+    pub(super) trickled: bool,
+    pub(super) channels: HashSet<Channel>,
+    /// Publications by section.
+    pub(super) published: HashMap<Mid, TrackSid>,
+    /// An offer of ours, or a nudge to re-offer, is due.
+    pub(super) negotiate_at: Option<Instant>,
+    pub(super) negotiated: Option<Instant>,
+}
+
+/// Trickled candidates kept before the peer's SDP is there; more are dropped.
+const MAX_EARLY_CANDIDATES: usize = 64;
+
+impl Connection {
+    pub(super) fn new(
+        transport: TransportId,
+        target: SignalTarget,
+        negotiator: Negotiator,
+    ) -> Self {
+        Self {
+            transport,
+            target,
+            negotiator,
+            connected: false,
+            remote: None,
+            early_candidates: Vec::new(),
+            trickled: false,
+            channels: HashSet::new(),
+            published: HashMap::new(),
+            negotiate_at: None,
+            negotiated: None,
+        }
+    }
+
+    /// Asks for a negotiation from our side, debounced.
+    pub(super) fn want_negotiation(&mut self, now: Instant) {
+        if self.negotiate_at.is_some() {
+            return;
+        }
+        let quiet = now + DEBOUNCE_QUIET;
+        self.negotiate_at = Some(match self.negotiated {
+            Some(last) => quiet.max(last + DEBOUNCE_BUSY),
+            None => quiet,
+        });
+    }
+
+    pub(super) fn keep_early(&mut self, candidate: RemoteCandidate) {
+        if self.early_candidates.len() < MAX_EARLY_CANDIDATES {
+            self.early_candidates.push(candidate);
+        }
+    }
+}

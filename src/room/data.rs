@@ -1,0 +1,300 @@
+//! User data: chat, RPC, streams, transcriptions. Who gets a packet, what the server adds to it, what a newcomer
+//! still gets (livekit.md 3.11).
+
+use super::participant::Participant;
+use super::{Now, Room, Seat};
+use crate::ids::{Identity, TransportId, WorkerId};
+use crate::plan::{Channel, Command};
+use crate::protocol::livekit::{DataPacket, data_packet, participant_info};
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Reliable packets are kept this long for those who are just connecting (livekit 1.13.5).
+const CACHE_AGE: Duration = Duration::from_secs(2);
+/// And no more than this many bytes of them.
+const CACHE_BYTES: usize = 100 * 1024;
+/// The largest message taken: what our SDP announces.
+const MAX_MESSAGE: usize = 65_535;
+
+/// What a participant has sent and may still have to get.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    /// Highest `sequence` of a reliable packet; repeated ones are dropped.
+    last_sequence: u32,
+    /// Reliable data can be sent to it.
+    ready: bool,
+    /// It gets what was sent after this.
+    since: Instant,
+}
+
+impl Inbox {
+    pub(super) fn new(since: Instant) -> Self {
+        Self {
+            last_sequence: 0,
+            ready: false,
+            since,
+        }
+    }
+}
+
+/// Recent reliable packets.
+#[derive(Debug, Default)]
+pub(super) struct JoinerCache {
+    packets: VecDeque<Cached>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Cached {
+    at: Instant,
+    from: Seat,
+    to: Destination,
+    payload: Bytes,
+}
+
+/// Whom a packet is for.
+#[derive(Debug, Clone)]
+enum Destination {
+    All,
+    Only(Vec<Identity>),
+}
+
+impl Destination {
+    fn includes(&self, participant: &Participant) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(list) => list.contains(&participant.identity),
+        }
+    }
+}
+
+impl JoinerCache {
+    fn push(&mut self, packet: Cached) {
+        self.bytes += packet.payload.len();
+        self.packets.push_back(packet);
+        self.trim(None);
+    }
+
+    fn trim(&mut self, now: Option<Instant>) {
+        while let Some(oldest) = self.packets.front() {
+            let stale = now.is_some_and(|now| oldest.at + CACHE_AGE < now);
+            if !stale && self.bytes <= CACHE_BYTES {
+                return;
+            }
+            self.bytes -= oldest.payload.len();
+            self.packets.pop_front();
+        }
+    }
+}
+
+impl Room {
+    /// A message from a data channel.
+    pub(super) fn handle_data(
+        &mut self,
+        now: Now,
+        id: TransportId,
+        channel: Channel,
+        message: &Bytes,
+    ) {
+        let Some(&seat) = self.transports.get(&id) else {
+            return;
+        };
+        let Some(participant) = self.participants.get(&seat) else {
+            return;
+        };
+        if !participant.permission.can_publish_data {
+            return self.fault("data without permission");
+        }
+        if message.len() > MAX_MESSAGE {
+            return self.fault("data message too large");
+        }
+        if channel == Channel::DataTrack {
+            return self.forward_data_track(seat, message);
+        }
+        let Ok(packet) = DataPacket::decode(message.as_ref()) else {
+            return self.fault("data packet unreadable");
+        };
+        let agent =
+            participant.permission.agent || participant.kind == participant_info::Kind::Agent;
+        match &packet.value {
+            None | Some(data_packet::Value::Metrics(_)) => return,
+            Some(data_packet::Value::Transcription(_)) if !agent => {
+                return self.fault("transcription from somebody who is no agent");
+            }
+            Some(_) => {}
+        }
+        if channel == Channel::Reliable && packet.sequence > 0 {
+            let Some(participant) = self.participants.get_mut(&seat) else {
+                return;
+            };
+            if packet.sequence <= participant.inbox.last_sequence {
+                return;
+            }
+            participant.inbox.last_sequence = packet.sequence;
+        }
+        let Some(participant) = self.participants.get(&seat) else {
+            return;
+        };
+        let payload = stamp(message, &packet, participant, agent);
+        let to = self.destination(&packet);
+        self.route(seat, channel, &to, &payload);
+        if channel == Channel::Reliable {
+            self.cache.trim(Some(now.at));
+            self.cache.push(Cached {
+                at: now.at,
+                from: seat,
+                to,
+                payload,
+            });
+        }
+    }
+
+    #[expect(deprecated, reason = "older clients address by these fields")]
+    fn destination(&self, packet: &DataPacket) -> Destination {
+        let mut identities: Vec<Identity> = packet
+            .destination_identities
+            .iter()
+            .map(|id| Identity::from(id.as_str()))
+            .collect();
+        if let Some(data_packet::Value::User(user)) = &packet.value
+            && identities.is_empty()
+        {
+            identities.extend(
+                user.destination_identities
+                    .iter()
+                    .map(|id| Identity::from(id.as_str())),
+            );
+            let sids = user.destination_sids.iter();
+            let named = sids.filter_map(|sid| self.participant(self.seat_of(sid)?));
+            identities.extend(named.map(|p| p.identity.clone()));
+            if identities.is_empty() && !user.destination_sids.is_empty() {
+                return Destination::Only(Vec::new());
+            }
+        }
+        if identities.is_empty() {
+            Destination::All
+        } else {
+            Destination::Only(identities)
+        }
+    }
+
+    /// One message to all who are ready for it, built once.
+    fn route(&mut self, from: Seat, channel: Channel, to: &Destination, payload: &Bytes) {
+        let mut targets: BTreeMap<WorkerId, Vec<TransportId>> = BTreeMap::new();
+        for participant in self.participants.values() {
+            if participant.seat == from || !participant.inbox.ready || !to.includes(participant) {
+                continue;
+            }
+            if let Some(connection) = participant.downstream() {
+                targets
+                    .entry(participant.worker)
+                    .or_default()
+                    .push(connection.transport);
+            }
+        }
+        for (worker, to) in targets {
+            self.command(
+                worker,
+                Command::SendData {
+                    to,
+                    channel,
+                    payload: payload.clone(),
+                },
+            );
+        }
+    }
+
+    /// Whoever has just got its data channel gets what was sent since it joined.
+    pub(super) fn replay_data(&mut self, now: Now, seat: Seat) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let worker = participant.worker;
+        let Some(connection) = participant.downstream() else {
+            return;
+        };
+        let transport = connection.transport;
+        let open = connection.connected && connection.channels.contains(&Channel::Reliable);
+        if !open || participant.inbox.ready {
+            return;
+        }
+        participant.inbox.ready = true;
+        self.cache.trim(Some(now.at));
+        let Some(participant) = self.participants.get(&seat) else {
+            return;
+        };
+        let missed: Vec<Bytes> = self
+            .cache
+            .packets
+            .iter()
+            .filter(|packet| {
+                packet.from != seat
+                    && packet.at >= participant.inbox.since
+                    && packet.to.includes(participant)
+            })
+            .map(|packet| packet.payload.clone())
+            .collect();
+        for payload in missed {
+            let to = vec![transport];
+            self.command(
+                worker,
+                Command::SendData {
+                    to,
+                    channel: Channel::Reliable,
+                    payload,
+                },
+            );
+        }
+        self.tell_data_track_handles(seat);
+    }
+}
+
+/// The packet with its sender. Fields are appended and the last value of a field wins, so that whatever a newer
+/// client put into it passes untouched.
+fn stamp(message: &Bytes, packet: &DataPacket, sender: &Participant, agent: bool) -> Bytes {
+    let speaks_for_another = agent
+        && !packet.participant_identity.is_empty()
+        && matches!(
+            packet.value,
+            Some(
+                data_packet::Value::Transcription(_)
+                    | data_packet::Value::ChatMessage(_)
+                    | data_packet::Value::StreamHeader(_)
+                    | data_packet::Value::StreamChunk(_)
+                    | data_packet::Value::StreamTrailer(_)
+            )
+        );
+    let (sid, identity) = if sender.permission.hidden {
+        ("", "")
+    } else if speaks_for_another {
+        (sender.sid.as_str(), packet.participant_identity.as_str())
+    } else {
+        (sender.sid.as_str(), sender.identity.as_str())
+    };
+    let mut out = BytesMut::with_capacity(message.len() + 2 * (sid.len() + identity.len()) + 24);
+    out.put_slice(message);
+    if matches!(packet.value, Some(data_packet::Value::User(_))) {
+        let mut user = BytesMut::with_capacity(sid.len() + identity.len() + 8);
+        put_string(&mut user, 1, sid);
+        put_string(&mut user, 5, identity);
+        put_key(&mut out, 2);
+        prost::encoding::encode_varint(user.len() as u64, &mut out);
+        out.put_slice(&user);
+    }
+    put_string(&mut out, 4, identity);
+    put_string(&mut out, 17, sid);
+    out.freeze()
+}
+
+/// A length-delimited field's key.
+fn put_key(out: &mut BytesMut, field: u32) {
+    prost::encoding::encode_key(field, prost::encoding::WireType::LengthDelimited, out);
+}
+
+fn put_string(out: &mut BytesMut, field: u32, text: &str) {
+    put_key(out, field);
+    prost::encoding::encode_varint(text.len() as u64, out);
+    out.put_slice(text.as_bytes());
+}

@@ -1,0 +1,319 @@
+//! Data tracks: published by handle, subscribed to by name, packets forwarded with the subscriber's own handle
+//! (livekit.md 3.12).
+
+use super::participant::Participant;
+use super::{Now, Room, Seat};
+use crate::ids::{TransportId, WorkerId};
+use crate::plan::{Channel, Command};
+use crate::protocol::livekit::{
+    DataTrackInfo, DataTrackSubscriberHandles, PublishDataTrackRequest, PublishDataTrackResponse,
+    UnpublishDataTrackRequest, UnpublishDataTrackResponse, UpdateDataSubscription,
+    data_track_subscriber_handles::PublishedDataTrack, request_response, signal_response,
+};
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
+
+/// Length of a data-track packet's fixed header; the handle stands in bytes 2 and 3 (livekit 1.13.5
+/// `pkg/rtc/datatrack/packet.go`).
+const HEADER_LEN: usize = 12;
+/// Data tracks of one participant.
+const MAX_TRACKS: usize = 256;
+/// Characters of a name.
+const MAX_NAME: usize = 256;
+
+/// What one participant publishes and gets.
+#[derive(Debug, Default)]
+pub(super) struct DataTracks {
+    /// By the publisher's handle.
+    published: BTreeMap<u16, DataTrackInfo>,
+    /// By `DTR_…`: the handle under which it comes.
+    subscribed: BTreeMap<String, u16>,
+    last_handle: u16,
+}
+
+impl DataTracks {
+    pub(super) fn published(&self) -> Vec<DataTrackInfo> {
+        self.published.values().cloned().collect()
+    }
+
+    /// A handle that no subscription has.
+    fn free_handle(&mut self) -> u16 {
+        loop {
+            self.last_handle = self.last_handle.wrapping_add(1).max(1);
+            if !self
+                .subscribed
+                .values()
+                .any(|used| *used == self.last_handle)
+            {
+                return self.last_handle;
+            }
+        }
+    }
+}
+
+impl Room {
+    pub(super) fn publish_data_track(
+        &mut self,
+        now: Now,
+        seat: Seat,
+        request: PublishDataTrackRequest,
+    ) {
+        use request_response::Reason;
+        let Some(participant) = self.participants.get(&seat) else {
+            return;
+        };
+        let tracks = &participant.data_tracks.published;
+        let handle = u16::try_from(request.pub_handle)
+            .ok()
+            .filter(|handle| *handle > 0);
+        let length = request.name.chars().count();
+        let refusal = if !participant.permission.can_publish_data
+            || !self.settings.defaults.enable_data_tracks
+        {
+            Some((
+                Reason::NotAllowed,
+                "does not have permission to publish data",
+            ))
+        } else if handle.is_none() {
+            Some((Reason::InvalidHandle, "handle must be 1 to 65535"))
+        } else if length == 0 || length > MAX_NAME {
+            Some((Reason::InvalidName, "name must have 1 to 256 characters"))
+        } else if handle.is_some_and(|handle| tracks.contains_key(&handle)) {
+            Some((Reason::DuplicateHandle, "handle is in use"))
+        } else if tracks.values().any(|track| track.name == request.name) {
+            Some((Reason::DuplicateName, "name is in use"))
+        } else if tracks.len() >= MAX_TRACKS {
+            Some((Reason::LimitExceeded, "too many data tracks"))
+        } else {
+            None
+        };
+        if let Some((reason, text)) = refusal {
+            let echo = request_response::Request::PublishDataTrack(request);
+            return self.refuse(seat, 0, reason, text, Some(echo));
+        }
+        let info = DataTrackInfo {
+            pub_handle: request.pub_handle,
+            sid: format!("DTR_{}", self.random.text(12)),
+            name: request.name,
+            encryption: request.encryption,
+            frame_encoding: request.frame_encoding,
+            schema: request.schema,
+        };
+        let (Some(handle), Some(participant)) = (handle, self.participants.get_mut(&seat)) else {
+            return;
+        };
+        participant
+            .data_tracks
+            .published
+            .insert(handle, info.clone());
+        let sid = info.sid.clone();
+        let response = PublishDataTrackResponse { info: Some(info) };
+        self.send(
+            seat,
+            signal_response::Message::PublishDataTrackResponse(response),
+        );
+        self.changed_now(seat);
+        let others: Vec<Seat> = self
+            .participants
+            .values()
+            .filter(|p| p.seat != seat && p.auto_subscribe_data_track && p.permission.can_subscribe)
+            .map(|p| p.seat)
+            .collect();
+        for other in others {
+            self.subscribe_data_track(other, &sid);
+            self.tell_data_track_handles(other);
+        }
+        self.counts_changed(now);
+    }
+
+    pub(super) fn unpublish_data_track(
+        &mut self,
+        now: Now,
+        seat: Seat,
+        request: UnpublishDataTrackRequest,
+    ) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let removed = u16::try_from(request.pub_handle)
+            .ok()
+            .and_then(|handle| participant.data_tracks.published.remove(&handle));
+        let Some(info) = removed else {
+            let reason = request_response::Reason::InvalidHandle;
+            let echo = request_response::Request::UnpublishDataTrack(request);
+            return self.refuse(seat, 0, reason, "no such data track", Some(echo));
+        };
+        let sid = info.sid.clone();
+        let response = UnpublishDataTrackResponse { info: Some(info) };
+        self.send(
+            seat,
+            signal_response::Message::UnpublishDataTrackResponse(response),
+        );
+        self.changed_now(seat);
+        self.end_data_track(&sid);
+        self.counts_changed(now);
+    }
+
+    pub(super) fn update_data_subscription(&mut self, seat: Seat, update: &UpdateDataSubscription) {
+        for change in &update.updates {
+            if change.subscribe {
+                self.subscribe_data_track(seat, &change.track_sid);
+            } else if let Some(participant) = self.participants.get_mut(&seat) {
+                participant.data_tracks.subscribed.remove(&change.track_sid);
+            }
+        }
+        self.tell_data_track_handles(seat);
+    }
+
+    /// Every data track there is, for somebody who has just come and wants them.
+    pub(super) fn subscribe_to_data_tracks(&mut self, seat: Seat) {
+        let wants = self
+            .participant(seat)
+            .is_some_and(|p| p.auto_subscribe_data_track && p.permission.can_subscribe);
+        if !wants {
+            return;
+        }
+        let sids: Vec<String> = self
+            .participants
+            .values()
+            .filter(|p| p.seat != seat)
+            .flat_map(|p| {
+                p.data_tracks
+                    .published
+                    .values()
+                    .map(|track| track.sid.clone())
+            })
+            .collect();
+        for sid in sids {
+            self.subscribe_data_track(seat, &sid);
+        }
+    }
+
+    fn subscribe_data_track(&mut self, seat: Seat, sid: &str) {
+        let exists = self.participants.values().any(|p| {
+            p.seat != seat
+                && p.data_tracks
+                    .published
+                    .values()
+                    .any(|track| track.sid == sid)
+        });
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        if !exists
+            || !participant.permission.can_subscribe
+            || participant.data_tracks.subscribed.contains_key(sid)
+        {
+            return;
+        }
+        let handle = participant.data_tracks.free_handle();
+        participant
+            .data_tracks
+            .subscribed
+            .insert(sid.to_owned(), handle);
+    }
+
+    /// The whole map of handles, as every change sends it.
+    pub(super) fn tell_data_track_handles(&mut self, seat: Seat) {
+        let Some(participant) = self.participants.get(&seat) else {
+            return;
+        };
+        if participant.data_tracks.last_handle == 0 {
+            return;
+        }
+        let mut sub_handles = std::collections::HashMap::new();
+        for (sid, handle) in &participant.data_tracks.subscribed {
+            let publisher = self.participants.values().find(|p| {
+                p.data_tracks
+                    .published
+                    .values()
+                    .any(|track| track.sid == *sid)
+            });
+            if let Some(publisher) = publisher {
+                sub_handles.insert(
+                    u32::from(*handle),
+                    PublishedDataTrack {
+                        publisher_identity: publisher.identity.as_str().to_owned(),
+                        publisher_sid: publisher.sid.as_str().to_owned(),
+                        track_sid: sid.clone(),
+                    },
+                );
+            }
+        }
+        let message = DataTrackSubscriberHandles { sub_handles };
+        self.send(
+            seat,
+            signal_response::Message::DataTrackSubscriberHandles(message),
+        );
+    }
+
+    /// A publisher is gone, its data tracks with it.
+    pub(super) fn data_tracks_ended(&mut self, gone: &Participant) {
+        let sids: Vec<String> = gone
+            .data_tracks
+            .published
+            .values()
+            .map(|track| track.sid.clone())
+            .collect();
+        for sid in sids {
+            self.end_data_track(&sid);
+        }
+    }
+
+    fn end_data_track(&mut self, sid: &str) {
+        let mut changed = Vec::new();
+        for participant in self.participants.values_mut() {
+            if participant.data_tracks.subscribed.remove(sid).is_some() {
+                changed.push(participant.seat);
+            }
+        }
+        for seat in changed {
+            self.tell_data_track_handles(seat);
+        }
+    }
+
+    /// A packet of a data track: to each subscriber under its own handle; equal handles share one copy.
+    pub(super) fn forward_data_track(&mut self, seat: Seat, message: &Bytes) {
+        let Some(participant) = self.participants.get(&seat) else {
+            return;
+        };
+        if message.len() < HEADER_LEN {
+            return self.fault("data-track packet too short");
+        }
+        let handle = u16::from_be_bytes([message[2], message[3]]);
+        let Some(track) = participant.data_tracks.published.get(&handle) else {
+            return self.fault("data-track packet of no track");
+        };
+        let mut targets: BTreeMap<(WorkerId, u16), Vec<TransportId>> = BTreeMap::new();
+        for subscriber in self.participants.values() {
+            let Some(handle) = subscriber.data_tracks.subscribed.get(&track.sid) else {
+                continue;
+            };
+            if let Some(connection) = subscriber.downstream() {
+                targets
+                    .entry((subscriber.worker, *handle))
+                    .or_default()
+                    .push(connection.transport);
+            }
+        }
+        let mut copies: BTreeMap<u16, Bytes> = BTreeMap::new();
+        for ((worker, handle), to) in targets {
+            let payload = copies
+                .entry(handle)
+                .or_insert_with(|| {
+                    let mut copy = BytesMut::from(message.as_ref());
+                    copy[2..4].copy_from_slice(&handle.to_be_bytes());
+                    copy.freeze()
+                })
+                .clone();
+            self.command(
+                worker,
+                Command::SendData {
+                    to,
+                    channel: Channel::DataTrack,
+                    payload,
+                },
+            );
+        }
+    }
+}

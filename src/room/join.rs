@@ -1,0 +1,330 @@
+//! A participant comes in.
+
+use super::connection::Connection;
+use super::data::Inbox;
+use super::data_track::DataTracks;
+use super::participant::{Participant, Permission, kind_of};
+use super::subscribe::PermissionRule;
+use super::{JOIN_TIMEOUT, Now, Output, Place, Room, RoomCommand, Seat, SessionId};
+use crate::ids::{Identity, ParticipantSid, TransportId};
+use crate::negotiate::{Negotiator, Role, Setup};
+use crate::plan::{Codec, IceCredentials};
+use crate::protocol::join::Join;
+use crate::protocol::livekit::{
+    self as proto, DisconnectReason, LeaveRequest, SignalTarget, leave_request, participant_info,
+    signal_response,
+};
+use crate::secret::Secret;
+use std::collections::{BTreeMap, HashMap};
+
+/// Why a room takes somebody not in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JoinRefused {
+    /// So many may be here, and are.
+    #[error("the room is full: {0} of {0} participants are there")]
+    Full(u32),
+    /// Metadata or attributes in the join without the grant.
+    #[error("no permissions to access the room")]
+    MayNotSetMetadata,
+    /// What is too large.
+    #[error("{0} exceeds its limit")]
+    LimitExceeded(&'static str),
+}
+
+impl Room {
+    /// Whether a join would be taken; nothing changes.
+    pub fn check(&self, join: &Join) -> Result<(), JoinRefused> {
+        let grant = join.claims.video.clone().unwrap_or_default();
+        let permission = Permission::of(&grant);
+        let adds = !join.metadata.is_empty() || !join.attributes.is_empty();
+        if adds && !permission.can_update_metadata {
+            return Err(JoinRefused::MayNotSetMetadata);
+        }
+        let limits = &self.settings.limits;
+        if limits.max_metadata_size > 0 && join.metadata.len() > limits.max_metadata_size {
+            return Err(JoinRefused::LimitExceeded("metadata size"));
+        }
+        let attributes: usize = join
+            .attributes
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
+        if limits.max_attributes_size > 0 && attributes > limits.max_attributes_size {
+            return Err(JoinRefused::LimitExceeded("attributes size"));
+        }
+        let dependent = permission.recorder
+            || permission.agent
+            || matches!(
+                kind_of(&join.claims),
+                participant_info::Kind::Agent | participant_info::Kind::Egress
+            );
+        let max = self.info.max_participants;
+        if max > 0 && !dependent {
+            let identity = identity_of(join);
+            let others = self
+                .participants
+                .values()
+                .filter(|p| !p.is_dependent() && p.identity != identity)
+                .count();
+            if others >= max as usize {
+                return Err(JoinRefused::Full(max));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a participant in; the session's first message is `join`. A resume finds nobody here: the client is told
+    /// to come back as new (STATE_MISMATCH), and `None` is returned.
+    pub fn join(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        join: Join,
+        place: Place,
+    ) -> Result<Option<ParticipantSid>, JoinRefused> {
+        if join.resume.is_some() {
+            self.refuse_resume(session, join.protocol);
+            return Ok(None);
+        }
+        self.check(&join)?;
+        let identity = identity_of(&join);
+        if let Some(&old) = self.identities.get(&identity) {
+            self.remove(now, old, DisconnectReason::DuplicateIdentity);
+        }
+        let seat = self.admit(now, session, join.clone(), identity, place);
+        let response = self.join_response(now, seat);
+        self.send(seat, signal_response::Message::Join(response));
+        if let Some(participant) = self.participants.get_mut(&seat) {
+            participant.state = participant_info::State::Joined;
+        }
+        self.refresh_token(now, seat);
+        self.ends_at = None;
+        for request in join.add_tracks {
+            self.add_track(now, seat, request);
+        }
+        let single = join.single_pc;
+        if single {
+            self.open_main(seat, Role::Single);
+            self.subscribe_to_all(now, seat);
+            if let Some(offer) = &join.publisher_offer {
+                self.handle_offer(now, seat, offer);
+            }
+        } else {
+            // The first offer holds the data channels alone; tracks follow in the second (livekit.md 14).
+            self.open_subscriber(seat);
+            self.offer(now, seat);
+            self.subscribe_to_all(now, seat);
+        }
+        self.subscribe_to_data_tracks(seat);
+        self.changed(now, seat);
+        self.counts_changed(now);
+        Ok(self.participants.get(&seat).map(|p| p.sid.clone()))
+    }
+
+    fn refuse_resume(&mut self, session: SessionId, protocol: u32) {
+        let leave = LeaveRequest {
+            can_reconnect: protocol <= 12,
+            reason: DisconnectReason::StateMismatch as i32,
+            action: leave_request::Action::Reconnect as i32,
+            regions: None,
+        };
+        let message = crate::protocol::signal::Encoded::new(signal_response::Message::Leave(leave));
+        self.outputs
+            .push_back(Output::Signal(session, message.into()));
+        self.outputs.push_back(Output::Close(session));
+    }
+
+    fn admit(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        join: Join,
+        identity: Identity,
+        place: Place,
+    ) -> Seat {
+        self.next_seat += 1;
+        let seat = Seat(self.next_seat);
+        let mut claims = join.claims;
+        if !join.metadata.is_empty() {
+            claims.metadata = join.metadata;
+        }
+        claims.attributes.extend(
+            join.attributes
+                .into_iter()
+                .filter(|(_, value)| !value.is_empty()),
+        );
+        let mut permission = Permission::of(&claims.video.clone().unwrap_or_default());
+        if join.publish.is_some() {
+            permission.can_subscribe = false;
+        }
+        let participant = Participant {
+            seat,
+            sid: ParticipantSid::from(format!("PA_{}", self.random.text(12))),
+            identity: identity.clone(),
+            session: Some(session),
+            worker: place.worker,
+            candidates: place.candidates,
+            kind: kind_of(&claims),
+            claims,
+            api_key: join.api_key,
+            client: join.client,
+            protocol: join.protocol,
+            single_pc: join.single_pc,
+            auto_subscribe: join.auto_subscribe,
+            auto_subscribe_data_track: join.auto_subscribe_data_track,
+            adaptive_stream: join.adaptive_stream,
+            permission,
+            state: participant_info::State::Joining,
+            joined: now,
+            version: 0,
+            is_publisher: false,
+            disconnect_reason: DisconnectReason::UnknownReason,
+            main: None,
+            subscriber: None,
+            pending: Vec::new(),
+            tracks: BTreeMap::new(),
+            subscriptions: HashMap::new(),
+            rule: PermissionRule::All,
+            inbox: Inbox::new(now.at),
+            data_tracks: DataTracks::default(),
+            expires: Some((now.at + JOIN_TIMEOUT, DisconnectReason::JoinFailure)),
+        };
+        self.participants.insert(seat, participant);
+        self.identities.insert(identity, seat);
+        self.sessions.insert(session, seat);
+        seat
+    }
+
+    /// The connection that the client offers on: v1's only one, v0's publisher.
+    pub(super) fn open_main(&mut self, seat: Seat, role: Role) {
+        let Some(connection) = self.open_connection(seat, role) else {
+            return;
+        };
+        if let Some(participant) = self.participants.get_mut(&seat) {
+            participant.main = Some(connection);
+        }
+    }
+
+    /// v0: the connection that we offer on.
+    pub(super) fn open_subscriber(&mut self, seat: Seat) {
+        let Some(connection) = self.open_connection(seat, Role::Subscriber) else {
+            return;
+        };
+        if let Some(participant) = self.participants.get_mut(&seat) {
+            participant.subscriber = Some(connection);
+        }
+    }
+
+    pub(super) fn fresh_credentials(&mut self, worker: crate::ids::WorkerId) -> IceCredentials {
+        IceCredentials {
+            ufrag: format!("{}{}", worker.ufrag_char(), self.random.text(15)),
+            password: Secret::new(self.random.text(32)),
+        }
+    }
+
+    fn open_connection(&mut self, seat: Seat, role: Role) -> Option<Connection> {
+        let transport = TransportId(self.issue());
+        let worker = self.participants.get(&seat)?.worker;
+        let local = self.fresh_credentials(worker);
+        let first_offer_id = 1 + self.random.u32() % 256;
+        let participant = self.participants.get(&seat)?;
+        // Firefox fails with a lite server (livekit.md 9.7).
+        let lite = self.settings.lite && !participant.is_firefox();
+        let setup = Setup {
+            role,
+            local: local.clone(),
+            fingerprint: self.settings.fingerprint,
+            lite,
+            candidates: participant.candidates.to_vec(),
+            codecs: self
+                .settings
+                .defaults
+                .enabled_codecs
+                .iter()
+                .filter_map(|mime| Codec::from_mime(mime))
+                .collect(),
+            firefox: participant.is_firefox(),
+            first_offer_id,
+            reuse_sections: participant.reuses_sections(),
+            red_capable: !participant.is_firefox(),
+        };
+        let target = match role {
+            Role::Publisher | Role::Single => SignalTarget::Publisher,
+            Role::Subscriber => SignalTarget::Subscriber,
+        };
+        let we_offer = role == Role::Subscriber;
+        self.transports.insert(transport, seat);
+        self.outputs.push_back(Output::Net(
+            worker,
+            RoomCommand::Open {
+                id: transport,
+                local,
+                controlling: we_offer,
+                lite,
+                opens_channels: we_offer,
+            },
+        ));
+        Some(Connection::new(transport, target, Negotiator::new(setup)))
+    }
+
+    /// A new token of the same rights with the present name, metadata and attributes (livekit.md 2).
+    pub(super) fn refresh_token(&mut self, now: Now, seat: Seat) {
+        /// A refreshed token is good for at least this long.
+        const MIN_TTL_S: u64 = 600;
+        let Some(participant) = self.participants.get(&seat) else {
+            return;
+        };
+        let Some(secret) = self.settings.keys.secret(&participant.api_key) else {
+            return;
+        };
+        let mut claims = participant.claims.clone();
+        let now_s = now.unix_s();
+        claims.exp = claims.exp.max(now_s + MIN_TTL_S);
+        claims.nbf = 0;
+        participant.api_key.clone_into(&mut claims.iss);
+        participant.identity.as_str().clone_into(&mut claims.sub);
+        let token = crate::protocol::token::sign(&claims, secret);
+        self.send(seat, signal_response::Message::RefreshToken(token));
+    }
+
+    /// The pair of counts that `room_update` carries.
+    pub(super) fn count(&self) -> (u32, u32) {
+        let people = self.participants.values().filter(|p| !p.is_dependent());
+        let publishers = self
+            .participants
+            .values()
+            .filter(|p| p.is_publisher && !p.is_dependent());
+        (people.count() as u32, publishers.count() as u32)
+    }
+
+    /// Refuses a request by `request_response`.
+    pub(super) fn refuse(
+        &mut self,
+        seat: Seat,
+        request_id: u32,
+        reason: proto::request_response::Reason,
+        message: &str,
+        request: Option<proto::request_response::Request>,
+    ) {
+        if !self
+            .participant(seat)
+            .is_some_and(Participant::takes_request_response)
+        {
+            return;
+        }
+        let response = proto::RequestResponse {
+            request_id,
+            reason: reason as i32,
+            message: message.to_owned(),
+            request,
+        };
+        self.send(seat, signal_response::Message::RequestResponse(response));
+    }
+}
+
+fn identity_of(join: &Join) -> Identity {
+    match &join.publish {
+        Some(suffix) => Identity::from(format!("{}#{suffix}", join.claims.sub)),
+        None => Identity::from(join.claims.sub.as_str()),
+    }
+}

@@ -1,0 +1,242 @@
+//! A participant goes: by its own will, because its network is gone, or because it was replaced.
+
+use super::{DISCONNECT_GRACE, Now, Output, Room, Seat, SessionId};
+use crate::ids::TransportId;
+use crate::plan::{Channel, Command, Proto};
+use crate::protocol::livekit::{
+    DisconnectReason, LeaveRequest, leave_request, participant_info, signal_response,
+};
+use std::net::SocketAddr;
+
+impl Room {
+    /// The client says goodbye; it gets its `leave` back (livekit.md 14).
+    pub(super) fn handle_leave(&mut self, now: Now, seat: Seat, leave: &LeaveRequest) {
+        let reason = match leave.reason() {
+            DisconnectReason::UnknownReason => DisconnectReason::ClientInitiated,
+            reason => reason,
+        };
+        self.remove(now, seat, reason);
+    }
+
+    /// A session's WebSocket is gone.
+    pub fn handle_gone(&mut self, now: Now, session: SessionId) {
+        let Some(seat) = self.sessions.remove(&session) else {
+            return;
+        };
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        if participant.session == Some(session) {
+            participant.session = None;
+        }
+        // Without media there is nothing to come back to.
+        if !participant
+            .connections()
+            .any(|connection| connection.connected)
+        {
+            self.remove(now, seat, DisconnectReason::SignalClose);
+        }
+    }
+
+    /// The server stops: everybody is told to come back.
+    pub fn shut_down(&mut self, now: Now) {
+        let seats: Vec<Seat> = self.participants.keys().copied().collect();
+        for seat in seats {
+            let can_reconnect = true;
+            self.say_leave(
+                seat,
+                DisconnectReason::ServerShutdown,
+                leave_request::Action::Reconnect,
+                can_reconnect,
+            );
+            self.discard(now, seat, DisconnectReason::ServerShutdown);
+        }
+        self.finished = true;
+    }
+
+    /// Ends a participant with `leave` (action DISCONNECT) and tells the others.
+    pub(super) fn remove(&mut self, now: Now, seat: Seat, reason: DisconnectReason) {
+        self.say_leave(seat, reason, leave_request::Action::Disconnect, false);
+        self.discard(now, seat, reason);
+    }
+
+    /// Ends a participant and makes its client join anew.
+    pub(super) fn make_rejoin(&mut self, now: Now, seat: Seat, reason: DisconnectReason) {
+        self.say_leave(seat, reason, leave_request::Action::Reconnect, true);
+        self.discard(now, seat, reason);
+    }
+
+    fn say_leave(
+        &mut self,
+        seat: Seat,
+        reason: DisconnectReason,
+        action: leave_request::Action,
+        can_reconnect: bool,
+    ) {
+        let leave = LeaveRequest {
+            can_reconnect,
+            reason: reason as i32,
+            action: action as i32,
+            regions: None,
+        };
+        self.send(seat, signal_response::Message::Leave(leave));
+    }
+
+    fn discard(&mut self, now: Now, seat: Seat, reason: DisconnectReason) {
+        let Some(mut participant) = self.participants.remove(&seat) else {
+            return;
+        };
+        participant.disconnect_reason = reason;
+        let replaced = reason == DisconnectReason::DuplicateIdentity;
+        if self.identities.get(&participant.identity) == Some(&seat) {
+            self.identities.remove(&participant.identity);
+        }
+        if let Some(session) = participant.session {
+            self.outputs.push_back(Output::Close(session));
+            self.sessions.remove(&session);
+        }
+        let worker = participant.worker;
+        for subscription in participant.subscriptions.values() {
+            if let Some(down) = &subscription.down {
+                self.forget_down(down.id);
+            }
+        }
+        let transports: Vec<TransportId> = participant
+            .connections()
+            .map(|connection| connection.transport)
+            .collect();
+        for track in participant.tracks.values() {
+            self.tracks.remove(&track.sid);
+            self.ups.remove(&track.up);
+        }
+        for track in &participant.pending {
+            self.ups.remove(&track.up);
+        }
+        self.end_subscriptions_to(now, &participant);
+        for id in transports {
+            self.transports.remove(&id);
+            self.command(worker, Command::CloseTransport { id });
+        }
+        self.data_tracks_ended(&participant);
+        // An identity that comes right back is not announced as gone (protocol 11 and up, livekit.md 3.13).
+        let was_told = participant.version > 0;
+        let is_publisher = participant.is_publisher;
+        let info = participant.farewell();
+        if self.counts_are_due(now) && !replaced {
+            self.tell_counts(now);
+        } else {
+            self.counts_changed(now);
+        }
+        if was_told && !replaced {
+            if is_publisher {
+                self.tell(seat, info);
+            } else {
+                self.tell_later(now, seat, info);
+            }
+        } else {
+            self.forget_pending(&info.sid);
+        }
+        if self.participants.is_empty() {
+            self.ends_at = Some(now.at + self.settings.defaults.departure_timeout);
+        }
+    }
+
+    /// The participant's time to connect, or to come back, has run out.
+    pub(super) fn expire(&mut self, now: Now, seat: Seat) {
+        let Some(participant) = self.participants.get(&seat) else {
+            return;
+        };
+        if let Some((at, reason)) = participant.expires
+            && at <= now.at
+        {
+            self.remove(now, seat, reason);
+        }
+    }
+
+    pub(super) fn transport_connected(
+        &mut self,
+        now: Now,
+        id: TransportId,
+        proto: Proto,
+        remote: SocketAddr,
+    ) {
+        let Some(&seat) = self.transports.get(&id) else {
+            return;
+        };
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let primary = participant.is_primary(id);
+        if let Some(connection) = participant.connection_mut(id) {
+            connection.connected = true;
+        }
+        tracing::debug!(
+            room = self.info.name, participant = %participant.identity, ?proto, %remote, "connected"
+        );
+        if primary {
+            self.becomes_active(now, seat);
+        } else if let Some(participant) = self.participants.get_mut(&seat)
+            && participant.is_active()
+        {
+            participant.expires = None;
+        }
+        self.tell_publishers_of_bound(seat);
+        self.replay_data(now, seat);
+    }
+
+    pub(super) fn transport_disconnected(&mut self, now: Now, id: TransportId) {
+        let Some(&seat) = self.transports.get(&id) else {
+            return;
+        };
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        if let Some(connection) = participant.connection_mut(id) {
+            connection.connected = false;
+        }
+        let at = now.at + DISCONNECT_GRACE;
+        participant.expires = Some((at, DisconnectReason::ConnectionTimeout));
+    }
+
+    /// The peer closed its connection without a `leave`, or its handshake failed for good.
+    pub(super) fn transport_closed(&mut self, now: Now, id: TransportId) {
+        let Some(&seat) = self.transports.get(&id) else {
+            return;
+        };
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let active = participant.state == participant_info::State::Active;
+        if let Some(connection) = participant.connection_mut(id) {
+            connection.connected = false;
+        }
+        let reason = if active {
+            DisconnectReason::ConnectionTimeout
+        } else {
+            DisconnectReason::JoinFailure
+        };
+        participant.expires = Some((now.at + DISCONNECT_GRACE, reason));
+    }
+
+    pub(super) fn channel_open(&mut self, now: Now, id: TransportId, channel: Channel) {
+        let Some(&seat) = self.transports.get(&id) else {
+            return;
+        };
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        if let Some(connection) = participant.connection_mut(id) {
+            connection.channels.insert(channel);
+        }
+        self.replay_data(now, seat);
+    }
+
+    /// A receiver so slow that 4 MB wait for it begins again, rather than holding everything in memory.
+    pub(super) fn channel_stuck(&mut self, now: Now, id: TransportId) {
+        let Some(&seat) = self.transports.get(&id) else {
+            return;
+        };
+        self.fault("data channel stuck");
+        self.make_rejoin(now, seat, DisconnectReason::UnknownReason);
+    }
+}

@@ -1,0 +1,457 @@
+//! One room: who is here, what is published, who may see it, what everybody is told.
+//!
+//! Owned by one task of the hub, which hands in requests of sessions and events of workers and carries out what
+//! [`Room::poll`] returns. The room does no I/O, reads no clock and never waits: SDP is negotiated in here (by
+//! [`crate::negotiate`]), the workers get plans.
+//!
+//! Flow of a join: [`Room::join`] → `join`, `refresh_token`, subscriptions, first answer or offer, candidates →
+//! [`crate::plan::Event::Connected`] → ACTIVE.
+//!
+//! What clients are told, and when, follows livekit 1.13.5 (`pkg/rtc/room.go`, `participant.go`), pinned by
+//! recordings in `tests/interop`.
+
+mod connection;
+mod data;
+mod data_track;
+mod describe;
+mod join;
+mod leave;
+mod participant;
+mod publish;
+mod settings;
+mod signal;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+mod track;
+mod update;
+
+pub use join::JoinRefused;
+pub use participant::Seat;
+
+use crate::config::{Keys, Limits, Room as Defaults};
+use crate::ids::{
+    DownTrackId, Identity, ParticipantSid, TrackSid, TransportId, UpTrackId, WorkerId,
+};
+use crate::plan::{Command, Event, Fingerprint, IceServer, LocalCandidate};
+use crate::protocol::livekit::{self as proto, signal_request, signal_response};
+use crate::protocol::signal::Encoded;
+use crate::random::Random;
+use bytes::Bytes;
+use participant::Participant;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The version of LiveKit that clients are told; they test it for features (livekit.md 3.1).
+pub const EMULATED_VERSION: &str = "1.13.5";
+/// The newest signalling protocol that is spoken.
+pub const PROTOCOL: u32 = 17;
+
+/// The moment of an input, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Monotonic.
+    pub at: Instant,
+    /// Microseconds since 1970, for what clients are shown.
+    pub unix_us: u64,
+}
+
+impl Now {
+    /// Milliseconds since 1970.
+    pub fn unix_ms(self) -> i64 {
+        (self.unix_us / 1_000) as i64
+    }
+
+    /// Seconds since 1970.
+    pub fn unix_s(self) -> u64 {
+        self.unix_us / 1_000_000
+    }
+}
+
+/// One signalling connection, unique in the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// What the owner of a room has to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a message to a session.
+    Signal(SessionId, Arc<Encoded>),
+    /// Close a session with code 1000 after what was sent.
+    Close(SessionId),
+    /// Hand a command to a worker. In `OpenTransport`, `events` is filled in by the owner.
+    Net(WorkerId, RoomCommand),
+}
+
+/// A command to a worker, or the one that needs the owner's event channel.
+#[derive(Debug)]
+pub enum RoomCommand {
+    /// Everything but `OpenTransport`.
+    Plain(Command),
+    /// [`Command::OpenTransport`] without its channel.
+    Open {
+        /// The transport.
+        id: TransportId,
+        /// Our credentials.
+        local: crate::plan::IceCredentials,
+        /// Our ICE role.
+        controlling: bool,
+        /// No checks of our own.
+        lite: bool,
+        /// We open the data channels.
+        opens_channels: bool,
+    },
+}
+
+/// Everything a room is told at its creation.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Defaults of the configuration.
+    pub defaults: Defaults,
+    /// Limits of the configuration.
+    pub limits: Limits,
+    /// To sign refreshed tokens.
+    pub keys: Keys,
+    /// SHA-256 of our certificate.
+    pub fingerprint: Fingerprint,
+    /// `a=ice-lite` and no checks of our own.
+    pub lite: bool,
+    /// Clients are told of these.
+    pub ice_servers: Vec<IceServer>,
+    /// `ND_…` of this process.
+    pub node_id: String,
+}
+
+/// Where a participant's transports will live.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its addresses.
+    pub candidates: Arc<[LocalCandidate]>,
+}
+
+/// Where a down track stands in this room.
+#[derive(Debug, Clone)]
+struct DownOwner {
+    subscriber: Seat,
+    track: TrackSid,
+    up: UpTrackId,
+    worker: WorkerId,
+}
+
+/// A room. See the module's text.
+#[derive(Debug)]
+pub struct Room {
+    settings: Settings,
+    random: Random,
+    info: proto::Room,
+    sif_trailer: Bytes,
+    /// High bits of every number this room issues.
+    number: u32,
+    next_id: u32,
+    next_seat: u32,
+    participants: BTreeMap<Seat, Participant>,
+    identities: HashMap<Identity, Seat>,
+    sessions: HashMap<SessionId, Seat>,
+    transports: HashMap<TransportId, Seat>,
+    /// Publications announced, by SID: who publishes.
+    tracks: HashMap<TrackSid, Seat>,
+    ups: HashMap<UpTrackId, (Seat, TrackSid)>,
+    downs: HashMap<DownTrackId, DownOwner>,
+    /// Down tracks per mirrored up track and worker; an entry exists while the mirror is open.
+    mirrors: HashMap<(UpTrackId, WorkerId), HashSet<DownTrackId>>,
+    cache: data::JoinerCache,
+    update: update::Pending,
+    outputs: VecDeque<Output>,
+    /// When the room ends if nobody comes.
+    ends_at: Option<Instant>,
+    finished: bool,
+    /// SDP and signal faults of clients, counted.
+    faults: HashMap<&'static str, u64>,
+}
+
+impl Room {
+    /// A room without participants. `number` is unique in the process.
+    pub fn new(now: Now, name: &str, number: u32, settings: Settings, mut random: Random) -> Self {
+        let info = proto::Room {
+            sid: format!("RM_{}", random.text(12)),
+            name: name.to_owned(),
+            empty_timeout: settings.defaults.empty_timeout.as_secs() as u32,
+            departure_timeout: settings.defaults.departure_timeout.as_secs() as u32,
+            max_participants: settings.defaults.max_participants,
+            creation_time: now.unix_s() as i64,
+            creation_time_ms: now.unix_ms(),
+            turn_password: random.text(44),
+            enabled_codecs: settings
+                .defaults
+                .enabled_codecs
+                .iter()
+                .map(|mime| proto::Codec {
+                    mime: mime.clone(),
+                    fmtp_line: String::new(),
+                })
+                .collect(),
+            ..Default::default()
+        };
+        Self {
+            ends_at: Some(now.at + settings.defaults.empty_timeout),
+            sif_trailer: random.text(43).into_bytes().into(),
+            settings,
+            random,
+            info,
+            number,
+            next_id: 0,
+            next_seat: 0,
+            participants: BTreeMap::new(),
+            identities: HashMap::new(),
+            sessions: HashMap::new(),
+            transports: HashMap::new(),
+            tracks: HashMap::new(),
+            ups: HashMap::new(),
+            downs: HashMap::new(),
+            mirrors: HashMap::new(),
+            cache: data::JoinerCache::default(),
+            update: update::Pending::new(now.at),
+            outputs: VecDeque::new(),
+            finished: false,
+            faults: HashMap::new(),
+        }
+    }
+
+    /// Applies what a token or a preset says of the room it creates; what is zero or empty is left as it is.
+    pub fn configure(&mut self, now: Now, configuration: &proto::RoomConfiguration) {
+        if configuration.empty_timeout > 0 {
+            self.info.empty_timeout = configuration.empty_timeout;
+            let timeout = Duration::from_secs(u64::from(configuration.empty_timeout));
+            self.settings.defaults.empty_timeout = timeout;
+            self.ends_at = Some(now.at + timeout);
+        }
+        if configuration.departure_timeout > 0 {
+            self.info.departure_timeout = configuration.departure_timeout;
+            self.settings.defaults.departure_timeout =
+                Duration::from_secs(u64::from(configuration.departure_timeout));
+        }
+        if configuration.max_participants > 0 {
+            self.info.max_participants = configuration.max_participants;
+        }
+        if !configuration.metadata.is_empty() {
+            self.info.metadata.clone_from(&configuration.metadata);
+        }
+        self.settings.defaults.sync_streams |= configuration.sync_streams;
+    }
+
+    /// The room as clients see it.
+    pub fn info(&self) -> &proto::Room {
+        &self.info
+    }
+
+    /// Nobody is here and nobody is awaited any more.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Participants present.
+    pub fn len(&self) -> usize {
+        self.participants.len()
+    }
+
+    /// Whether nobody is present.
+    pub fn is_empty(&self) -> bool {
+        self.participants.is_empty()
+    }
+
+    /// The worker that most participants of this room have.
+    pub fn home(&self) -> Option<WorkerId> {
+        let mut counts: BTreeMap<WorkerId, usize> = BTreeMap::new();
+        for participant in self.participants.values() {
+            *counts.entry(participant.worker).or_default() += 1;
+        }
+        counts
+            .into_iter()
+            .max_by_key(|(_, count)| *count)
+            .map(|(worker, _)| worker)
+    }
+
+    /// What the owner has to do next.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The earliest moment at which [`Room::handle_timeout`] has something to do.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.participants
+            .values()
+            .flat_map(Participant::deadlines)
+            .chain(self.ends_at)
+            .chain(self.update.next_timeout())
+            .min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.ends_at.is_some_and(|at| at <= now.at) && self.participants.is_empty() {
+            self.finished = true;
+            self.ends_at = None;
+        }
+        let seats: Vec<Seat> = self.participants.keys().copied().collect();
+        for seat in seats {
+            self.expire(now, seat);
+            self.negotiate_if_due(now, seat);
+            self.apply_settings_if_due(now, seat);
+            self.announce_if_due(now, seat);
+        }
+        self.flush_updates(now);
+    }
+
+    /// A request of a client.
+    pub fn handle_request(&mut self, now: Now, session: SessionId, request: proto::SignalRequest) {
+        let Some(&seat) = self.sessions.get(&session) else {
+            return;
+        };
+        let Some(message) = request.message else {
+            return;
+        };
+        match message {
+            signal_request::Message::Offer(offer) => self.handle_offer(now, seat, &offer),
+            signal_request::Message::Answer(answer) => self.handle_answer(now, seat, &answer),
+            signal_request::Message::Trickle(trickle) => self.handle_trickle(seat, &trickle),
+            signal_request::Message::AddTrack(request) => self.add_track(now, seat, request),
+            signal_request::Message::Mute(mute) => {
+                self.mute_track(now, seat, &mute.sid, mute.muted);
+            }
+            signal_request::Message::Subscription(update) => {
+                self.update_subscription(now, seat, &update);
+            }
+            signal_request::Message::TrackSetting(settings) => {
+                self.update_track_settings(now, seat, &settings);
+            }
+            signal_request::Message::Leave(leave) => self.handle_leave(now, seat, &leave),
+            signal_request::Message::SubscriptionPermission(permission) => {
+                self.update_subscription_permission(now, seat, &permission);
+            }
+            signal_request::Message::UpdateMetadata(update) => {
+                self.update_own_metadata(now, seat, update);
+            }
+            signal_request::Message::UpdateAudioTrack(update) => {
+                self.update_audio_track(now, seat, &update);
+            }
+            signal_request::Message::UpdateVideoTrack(update) => {
+                self.update_video_track(now, seat, &update);
+            }
+            signal_request::Message::PublishDataTrackRequest(request) => {
+                self.publish_data_track(now, seat, request);
+            }
+            signal_request::Message::UnpublishDataTrackRequest(request) => {
+                self.unpublish_data_track(now, seat, request);
+            }
+            signal_request::Message::UpdateDataSubscription(update) => {
+                self.update_data_subscription(seat, &update);
+            }
+            signal_request::Message::StoreDataBlobRequest(request) => {
+                self.refuse(
+                    seat,
+                    request.request_id,
+                    proto::request_response::Reason::NotAllowed,
+                    "data blobs are not enabled",
+                    None,
+                );
+            }
+            signal_request::Message::GetDataBlobRequest(request) => {
+                self.refuse(
+                    seat,
+                    request.request_id,
+                    proto::request_response::Reason::NotAllowed,
+                    "data blobs are not enabled",
+                    None,
+                );
+            }
+            // Pings are answered by the session; the rest is deprecated, or for servers of several nodes.
+            _ => {}
+        }
+    }
+
+    /// An event of a worker.
+    pub fn handle_event(&mut self, now: Now, event: Event) {
+        match event {
+            Event::Connected { id, proto, remote } => {
+                self.transport_connected(now, id, proto, remote);
+            }
+            Event::Disconnected { id } => self.transport_disconnected(now, id),
+            Event::Closed { id } => self.transport_closed(now, id),
+            Event::ChannelOpen { id, channel } => self.channel_open(now, id, channel),
+            Event::ChannelStuck { id } => self.channel_stuck(now, id),
+            Event::Data {
+                id,
+                channel,
+                payload,
+            } => self.handle_data(now, id, channel, &payload),
+            Event::LayerSeen {
+                up,
+                spatial,
+                ssrc,
+                format,
+            } => {
+                self.layer_seen(now, up, spatial, ssrc, format);
+            }
+            Event::DownStarted { down } => self.down_started(down),
+            Event::DownClosed { down, .. } => self.down_closed(now, down),
+        }
+    }
+
+    /// Sends one message to one participant's session; silently nothing without one.
+    fn send(&mut self, seat: Seat, message: signal_response::Message) {
+        self.send_shared(seat, &Arc::new(Encoded::new(message)));
+    }
+
+    fn send_shared(&mut self, seat: Seat, message: &Arc<Encoded>) {
+        if let Some(session) = self.participants.get(&seat).and_then(|p| p.session) {
+            self.outputs
+                .push_back(Output::Signal(session, Arc::clone(message)));
+        }
+    }
+
+    fn command(&mut self, worker: WorkerId, command: Command) {
+        self.outputs
+            .push_back(Output::Net(worker, RoomCommand::Plain(command)));
+    }
+
+    fn fault(&mut self, what: &'static str) {
+        *self.faults.entry(what).or_default() += 1;
+    }
+
+    fn issue(&mut self) -> u64 {
+        self.next_id += 1;
+        u64::from(self.number) << 32 | u64::from(self.next_id)
+    }
+
+    fn participant(&self, seat: Seat) -> Option<&Participant> {
+        self.participants.get(&seat)
+    }
+
+    /// The seat of a SID.
+    fn seat_of(&self, sid: &str) -> Option<Seat> {
+        self.participants
+            .values()
+            .find(|p| p.sid.as_str() == sid)
+            .map(|p| p.seat)
+    }
+
+    /// The `PA_…` of a session's participant.
+    pub fn participant_sid(&self, session: SessionId) -> Option<ParticipantSid> {
+        self.sessions
+            .get(&session)
+            .and_then(|seat| self.participants.get(seat))
+            .map(|p| p.sid.clone())
+    }
+}
+
+/// How long a participant may take to connect (livekit 1.13.5: one minute).
+const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a participant without any path is kept; with the 15 s of consent this stays under 20 s.
+const DISCONNECT_GRACE: Duration = Duration::from_secs(4);
+/// Non-publishers' changes are told at this beat (livekit 1.13.5 `subscriberUpdateInterval`).
+const UPDATE_BEAT: Duration = Duration::from_secs(3);
+/// Counts are told at most this often.
+const ROOM_UPDATE_BEAT: Duration = Duration::from_secs(5);

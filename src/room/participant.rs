@@ -1,0 +1,269 @@
+//! The state of one participant, from JOINING to DISCONNECTED.
+
+use super::Now;
+use super::SessionId;
+use super::connection::Connection;
+use super::data::Inbox;
+use super::data_track::DataTracks;
+use super::subscribe::{PermissionRule, Subscription};
+use super::track::Publication;
+use crate::ids::{Identity, ParticipantSid, TrackSid, TransportId, WorkerId};
+use crate::plan::LocalCandidate;
+use crate::protocol::livekit::{
+    self as proto, ParticipantInfo, TrackSource, client_info, participant_info,
+};
+use crate::protocol::token::{Claims, VideoGrant};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A participant's number in its room: one stay, never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seat(pub(super) u32);
+
+/// What a participant may do, from its token or from a later change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Permission {
+    pub(super) can_publish: bool,
+    pub(super) can_subscribe: bool,
+    pub(super) can_publish_data: bool,
+    pub(super) can_update_metadata: bool,
+    pub(super) can_subscribe_metrics: bool,
+    pub(super) can_manage_agent_session: bool,
+    pub(super) hidden: bool,
+    pub(super) recorder: bool,
+    pub(super) agent: bool,
+    /// Empty: all.
+    pub(super) sources: Vec<TrackSource>,
+}
+
+impl Permission {
+    pub(super) fn of(grant: &VideoGrant) -> Self {
+        let can_publish = grant.can_publish.unwrap_or(true);
+        Self {
+            can_publish,
+            can_subscribe: grant.can_subscribe.unwrap_or(true),
+            can_publish_data: grant.can_publish_data.unwrap_or(can_publish),
+            can_update_metadata: grant.can_update_own_metadata.unwrap_or(false),
+            can_subscribe_metrics: grant.can_subscribe_metrics.unwrap_or(false),
+            can_manage_agent_session: grant.can_manage_agent_session.unwrap_or(false),
+            hidden: grant.hidden,
+            recorder: grant.recorder,
+            agent: grant.agent,
+            sources: grant
+                .can_publish_sources
+                .iter()
+                .filter_map(|name| source_named(name))
+                .collect(),
+        }
+    }
+
+    pub(super) fn may_publish(&self, source: TrackSource) -> bool {
+        self.can_publish && (self.sources.is_empty() || self.sources.contains(&source))
+    }
+
+    pub(super) fn to_proto(&self) -> proto::ParticipantPermission {
+        #[expect(deprecated, reason = "older clients read these two")]
+        proto::ParticipantPermission {
+            can_subscribe: self.can_subscribe,
+            can_publish: self.can_publish,
+            can_publish_data: self.can_publish_data,
+            can_publish_sources: self.sources.iter().map(|source| *source as i32).collect(),
+            hidden: self.hidden,
+            recorder: self.recorder,
+            can_update_metadata: self.can_update_metadata,
+            agent: self.agent,
+            can_subscribe_metrics: self.can_subscribe_metrics,
+            can_manage_agent_session: self.can_manage_agent_session,
+        }
+    }
+}
+
+fn source_named(name: &str) -> Option<TrackSource> {
+    match name.to_ascii_lowercase().as_str() {
+        "camera" => Some(TrackSource::Camera),
+        "microphone" => Some(TrackSource::Microphone),
+        "screen_share" => Some(TrackSource::ScreenShare),
+        "screen_share_audio" => Some(TrackSource::ScreenShareAudio),
+        _ => None,
+    }
+}
+
+/// The kind of a token.
+pub(super) fn kind_of(claims: &Claims) -> participant_info::Kind {
+    match claims.kind.to_ascii_lowercase().as_str() {
+        "ingress" => participant_info::Kind::Ingress,
+        "egress" => participant_info::Kind::Egress,
+        "sip" => participant_info::Kind::Sip,
+        "agent" => participant_info::Kind::Agent,
+        "connector" => participant_info::Kind::Connector,
+        "bridge" => participant_info::Kind::Bridge,
+        _ => participant_info::Kind::Standard,
+    }
+}
+
+/// One participant.
+#[derive(Debug)]
+pub(super) struct Participant {
+    pub(super) seat: Seat,
+    pub(super) sid: ParticipantSid,
+    pub(super) identity: Identity,
+    pub(super) session: Option<SessionId>,
+    pub(super) worker: WorkerId,
+    pub(super) candidates: Arc<[LocalCandidate]>,
+    /// Name, metadata and attributes in here are the current ones; refreshed tokens are made of them.
+    pub(super) claims: Claims,
+    pub(super) api_key: String,
+    pub(super) client: proto::ClientInfo,
+    pub(super) protocol: u32,
+    pub(super) single_pc: bool,
+    pub(super) auto_subscribe: bool,
+    pub(super) auto_subscribe_data_track: bool,
+    pub(super) adaptive_stream: bool,
+    pub(super) permission: Permission,
+    pub(super) kind: participant_info::Kind,
+    pub(super) state: participant_info::State,
+    pub(super) joined: Now,
+    pub(super) version: u32,
+    pub(super) is_publisher: bool,
+    pub(super) disconnect_reason: proto::DisconnectReason,
+    /// v1: the only connection; v0: the publisher's, opened with its first offer.
+    pub(super) main: Option<Connection>,
+    /// v0: ours to the subscriber.
+    pub(super) subscriber: Option<Connection>,
+    /// Announced by `add_track`, not yet seen in an offer, in order.
+    pub(super) pending: Vec<Publication>,
+    pub(super) tracks: BTreeMap<TrackSid, Publication>,
+    pub(super) subscriptions: HashMap<TrackSid, Subscription>,
+    pub(super) rule: PermissionRule,
+    pub(super) inbox: Inbox,
+    pub(super) data_tracks: DataTracks,
+    /// Removed at this moment, unless it connects before.
+    pub(super) expires: Option<(Instant, proto::DisconnectReason)>,
+}
+
+impl Participant {
+    pub(super) fn is_firefox(&self) -> bool {
+        self.client.browser.to_ascii_lowercase().contains("firefox")
+    }
+
+    pub(super) fn is_safari(&self) -> bool {
+        self.client.browser.eq_ignore_ascii_case("safari")
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.state == participant_info::State::Active
+    }
+
+    /// Recorders and agents do not count as people (livekit.md 2, `IsDependent`).
+    pub(super) fn is_dependent(&self) -> bool {
+        self.permission.recorder
+            || self.permission.agent
+            || matches!(
+                self.kind,
+                participant_info::Kind::Agent | participant_info::Kind::Egress
+            )
+    }
+
+    /// v0 with rights to subscribe: the client waits for our connection, not for its own.
+    pub(super) fn subscriber_primary(&self) -> bool {
+        !self.single_pc && self.protocol > 2 && self.permission.can_subscribe
+    }
+
+    /// The connection on which down tracks go to it.
+    pub(super) fn downstream(&self) -> Option<&Connection> {
+        if self.single_pc {
+            self.main.as_ref()
+        } else {
+            self.subscriber.as_ref()
+        }
+    }
+
+    pub(super) fn downstream_mut(&mut self) -> Option<&mut Connection> {
+        if self.single_pc {
+            self.main.as_mut()
+        } else {
+            self.subscriber.as_mut()
+        }
+    }
+
+    pub(super) fn connection_mut(&mut self, id: TransportId) -> Option<&mut Connection> {
+        self.main
+            .iter_mut()
+            .chain(self.subscriber.iter_mut())
+            .find(|connection| connection.transport == id)
+    }
+
+    pub(super) fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.main.iter().chain(self.subscriber.iter())
+    }
+
+    /// Whether `id` is the connection whose state decides this participant's.
+    pub(super) fn is_primary(&self, id: TransportId) -> bool {
+        let primary = if self.subscriber_primary() {
+            &self.subscriber
+        } else {
+            &self.main
+        };
+        primary
+            .as_ref()
+            .is_some_and(|connection| connection.transport == id)
+    }
+
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        let negotiations = self
+            .connections()
+            .filter_map(|connection| connection.negotiate_at);
+        let settings = self.subscriptions.values().filter_map(|s| s.apply_at);
+        let announcements = self
+            .tracks
+            .values()
+            .filter(|t| !t.announced)
+            .filter_map(|t| t.announce_by);
+        self.expires
+            .map(|(at, _)| at)
+            .into_iter()
+            .chain(negotiations)
+            .chain(settings)
+            .chain(announcements)
+    }
+
+    pub(super) fn info(&self) -> ParticipantInfo {
+        ParticipantInfo {
+            sid: self.sid.as_str().to_owned(),
+            identity: self.identity.as_str().to_owned(),
+            state: self.state as i32,
+            tracks: self
+                .tracks
+                .values()
+                .filter(|t| t.announced)
+                .map(|t| t.info.clone())
+                .collect(),
+            metadata: self.claims.metadata.clone(),
+            joined_at: self.joined.unix_s() as i64,
+            joined_at_ms: self.joined.unix_ms(),
+            name: self.claims.name.clone(),
+            version: self.version,
+            permission: Some(self.permission.to_proto()),
+            region: String::new(),
+            is_publisher: self.is_publisher,
+            kind: self.kind as i32,
+            attributes: self.claims.attributes.clone(),
+            disconnect_reason: self.disconnect_reason as i32,
+            kind_details: Vec::new(),
+            data_tracks: self.data_tracks.published(),
+            client_protocol: self.client.client_protocol,
+            capabilities: self.client.capabilities.clone(),
+        }
+    }
+
+    /// Whether Safari or a very old client, which must not find a section used again.
+    pub(super) fn reuses_sections(&self) -> bool {
+        self.protocol > 3 && !self.is_safari()
+    }
+
+    /// Native SDKs whose protocol is below 10 end on an unknown `request_response` (livekit.md 3.3).
+    pub(super) fn takes_request_response(&self) -> bool {
+        !(self.client.sdk == client_info::Sdk::Rust as i32 && self.protocol < 10)
+    }
+}

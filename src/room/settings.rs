@@ -1,0 +1,269 @@
+//! What a subscriber wants of a video: size, quality, frame rate, nothing (livekit.md 4.4).
+
+use super::{Now, Room, Seat};
+use crate::ids::TrackSid;
+use crate::plan::{Command, Kind, Wanted};
+use crate::protocol::livekit::{UpdateTrackSettings, VideoLayer, VideoQuality};
+use std::time::Duration;
+
+/// Settings that come in quick succession are taken together; showing a track again is not delayed (livekit 1.13.5).
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// A layer counts as large enough at this share of the size asked for (livekit 1.13.5 `layerSelectionTolerance`).
+const TOLERANCE: f32 = 0.9;
+/// Everything there is.
+const ALL: u8 = 255;
+
+/// The newest `track_setting` of a subscriber for one track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TrackSettings {
+    disabled: bool,
+    quality: VideoQuality,
+    width: u32,
+    height: u32,
+    fps: u32,
+}
+
+impl TrackSettings {
+    /// Adaptive streams begin low: the client has not said how large they are shown.
+    pub(super) fn initial(adaptive: bool) -> Self {
+        let quality = if adaptive {
+            VideoQuality::Low
+        } else {
+            VideoQuality::High
+        };
+        Self {
+            disabled: false,
+            quality,
+            width: 0,
+            height: 0,
+            fps: 0,
+        }
+    }
+
+    fn of(update: &UpdateTrackSettings) -> Self {
+        Self {
+            disabled: update.disabled,
+            quality: update.quality(),
+            width: update.width,
+            height: update.height,
+            fps: update.fps,
+        }
+    }
+
+    /// In terms of layers, given those published (lowest first).
+    fn wanted(self, layers: &[VideoLayer], svc: bool) -> Wanted {
+        let max_spatial = if svc { ALL } else { self.spatial(layers) };
+        // Three temporal layers of a 30 fps camera: 7.5, 15 and 30.
+        let max_temporal = match self.fps {
+            1..=8 => 0,
+            9..=15 => 1,
+            _ => ALL,
+        };
+        Wanted {
+            paused: self.disabled,
+            max_spatial,
+            max_temporal,
+        }
+    }
+
+    fn spatial(self, layers: &[VideoLayer]) -> u8 {
+        if self.width == 0 || self.height == 0 {
+            // The layer announced with this quality, or the next lower one.
+            let upto = layers
+                .iter()
+                .rposition(|layer| layer.quality <= self.quality as i32);
+            return upto.unwrap_or(0) as u8;
+        }
+        let portrait = layers
+            .last()
+            .is_some_and(|layer| layer.height > layer.width);
+        let size = |layer: &VideoLayer| if portrait { layer.width } else { layer.height };
+        let asked = if portrait { self.width } else { self.height } as f32 * TOLERANCE;
+        layers
+            .iter()
+            .enumerate()
+            .position(|(index, layer)| {
+                size(layer) as f32 >= asked
+                    && layers
+                        .get(index + 1)
+                        .is_none_or(|next| size(next) != size(layer))
+            })
+            .unwrap_or_else(|| layers.len().saturating_sub(1)) as u8
+    }
+}
+
+impl Room {
+    pub(super) fn update_track_settings(
+        &mut self,
+        now: Now,
+        seat: Seat,
+        update: &UpdateTrackSettings,
+    ) {
+        let settings = TrackSettings::of(update);
+        for sid in &update.track_sids {
+            let Some(participant) = self.participants.get_mut(&seat) else {
+                return;
+            };
+            let Some(subscription) = participant.subscriptions.get_mut(sid.as_str()) else {
+                continue;
+            };
+            let shown_again = subscription.settings.disabled && !settings.disabled;
+            subscription.settings = settings;
+            let delay = if shown_again {
+                Duration::ZERO
+            } else {
+                DEBOUNCE
+            };
+            let at = now.at + delay;
+            subscription.apply_at = Some(subscription.apply_at.map_or(at, |before| before.min(at)));
+        }
+        self.apply_settings_if_due(now, seat);
+    }
+
+    pub(super) fn apply_settings_if_due(&mut self, now: Now, seat: Seat) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let mut due = Vec::new();
+        for (sid, subscription) in &mut participant.subscriptions {
+            if subscription.apply_at.is_some_and(|at| at <= now.at) {
+                subscription.apply_at = None;
+                due.push(sid.clone());
+            }
+        }
+        let worker = participant.worker;
+        for sid in due {
+            let wanted = self.wanted(seat, &sid);
+            let down = self
+                .participants
+                .get(&seat)
+                .and_then(|p| p.subscriptions.get(&sid))
+                .and_then(|s| s.down.as_ref())
+                .filter(|down| down.bound && !down.closing)
+                .map(|down| down.id);
+            if let Some(down) = down {
+                self.command(worker, Command::SetWanted { down, wanted });
+            }
+        }
+    }
+
+    /// What a subscriber wants of a track, in layers.
+    pub(super) fn wanted(&self, seat: Seat, sid: &TrackSid) -> Wanted {
+        let everything = Wanted {
+            paused: false,
+            max_spatial: ALL,
+            max_temporal: ALL,
+        };
+        let settings = self
+            .participant(seat)
+            .and_then(|p| p.subscriptions.get(sid))
+            .map(|subscription| subscription.settings);
+        let track = self
+            .tracks
+            .get(sid)
+            .and_then(|publisher| self.publication(*publisher, sid));
+        match (settings, track) {
+            (Some(settings), Some(track)) if track.kind == Kind::Video => {
+                settings.wanted(track.layers(), track.is_svc())
+            }
+            (Some(settings), Some(_)) => Wanted {
+                paused: settings.disabled,
+                ..everything
+            },
+            _ => everything,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layers(heights: &[u32]) -> Vec<VideoLayer> {
+        heights
+            .iter()
+            .enumerate()
+            .map(|(quality, height)| VideoLayer {
+                quality: quality as i32,
+                width: height * 16 / 9,
+                height: *height,
+                ..Default::default()
+            })
+            .collect()
+    }
+
+    fn sized(width: u32, height: u32) -> TrackSettings {
+        TrackSettings {
+            disabled: false,
+            quality: VideoQuality::High,
+            width,
+            height,
+            fps: 0,
+        }
+    }
+
+    #[test]
+    fn the_smallest_layer_that_is_large_enough_is_taken() {
+        let three = layers(&[180, 360, 720]);
+        for (height, layer) in [
+            (90, 0),
+            (180, 0),
+            (200, 0),
+            (201, 1),
+            (360, 1),
+            (400, 1),
+            (500, 2),
+            (2000, 2),
+        ] {
+            assert_eq!(
+                sized(height * 16 / 9, height).spatial(&three),
+                layer,
+                "{height}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_layers_of_one_size_the_last_is_taken() {
+        assert_eq!(sized(320, 180).spatial(&layers(&[360, 360])), 1);
+    }
+
+    #[test]
+    fn quality_stands_in_when_no_size_is_given() {
+        let three = layers(&[180, 360, 720]);
+        for (quality, layer) in [
+            (VideoQuality::Low, 0),
+            (VideoQuality::Medium, 1),
+            (VideoQuality::High, 2),
+        ] {
+            let settings = TrackSettings {
+                quality,
+                width: 0,
+                height: 0,
+                ..sized(0, 0)
+            };
+            assert_eq!(settings.spatial(&three), layer);
+        }
+        assert_eq!(TrackSettings::initial(true).spatial(&three), 0);
+    }
+
+    #[test]
+    fn the_only_layer_is_taken_whatever_its_quality() {
+        let mut one = layers(&[720]);
+        one[0].quality = VideoQuality::High as i32;
+        assert_eq!(TrackSettings::initial(true).spatial(&one), 0);
+    }
+
+    #[test]
+    fn portrait_video_is_measured_by_its_width() {
+        let tall: Vec<VideoLayer> = layers(&[180, 360, 720])
+            .into_iter()
+            .map(|layer| VideoLayer {
+                width: layer.height,
+                height: layer.width,
+                ..layer
+            })
+            .collect();
+        assert_eq!(sized(360, 640).spatial(&tall), 1);
+    }
+}

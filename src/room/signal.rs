@@ -1,0 +1,465 @@
+//! Offers, answers and candidates: between a client's signalling and the SDP machines.
+
+use super::{Now, Room, Seat};
+use crate::ids::{Mid, TrackSid, TransportId};
+use crate::negotiate::{self, Bound, Offer, Publish, Role, SdpFault};
+use crate::plan::{Command, DownTrackPlan, ReceivePlan, RemoteCandidate, RemoteTransport};
+use crate::protocol::livekit::{
+    MediaSectionsRequirement, SessionDescription, SignalTarget, TrickleRequest, signal_response,
+};
+use std::collections::HashMap;
+
+impl Room {
+    /// An offer of the client: publisher or single connection.
+    pub(super) fn handle_offer(&mut self, now: Now, seat: Seat, offer: &SessionDescription) {
+        if let Err(fault) = self.try_offer(now, seat, offer) {
+            tracing::debug!(room = self.info.name, ?seat, %fault, "offer refused");
+            self.fault("offer refused");
+        }
+    }
+
+    fn try_offer(
+        &mut self,
+        now: Now,
+        seat: Seat,
+        offer: &SessionDescription,
+    ) -> Result<(), SdpFault> {
+        let Some(participant) = self.participants.get(&seat) else {
+            return Ok(());
+        };
+        if !participant.single_pc && !participant.permission.can_publish {
+            return Ok(());
+        }
+        if participant.main.is_none() {
+            self.open_main(seat, Role::Publisher);
+        }
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return Ok(());
+        };
+        let Some(mut connection) = participant.main.take() else {
+            return Ok(());
+        };
+        let result = self.answer(now, seat, &mut connection, offer);
+        if let Some(participant) = self.participants.get_mut(&seat) {
+            participant.main = Some(connection);
+        }
+        let outcome = result?;
+        self.after_answer(now, seat, outcome);
+        Ok(())
+    }
+
+    /// Answers with the connection taken out of its participant, so that the room can be changed meanwhile.
+    fn answer(
+        &mut self,
+        now: Now,
+        seat: Seat,
+        connection: &mut super::connection::Connection,
+        offer: &SessionDescription,
+    ) -> Result<Outcome, SdpFault> {
+        let parsed = connection.negotiator.parse_offer(&offer.sdp)?;
+        let matched = self.match_sections(seat, connection, &parsed, &offer.mid_to_track_id);
+        let publishes: HashMap<Mid, Publish> = matched
+            .iter()
+            .filter_map(|(mid, sid)| Some((mid.clone(), self.publication(seat, sid)?.publish())))
+            .collect();
+        let msids: HashMap<Mid, Option<String>> = parsed
+            .sections
+            .iter()
+            .map(|s| (s.mid.clone(), s.msid_track.clone()))
+            .collect();
+        let answer = connection
+            .negotiator
+            .answer(parsed, &publishes, &mut self.random)?;
+
+        let ended: Vec<TrackSid> = connection
+            .published
+            .iter()
+            .filter(|(mid, sid)| matched.get(*mid) != Some(*sid))
+            .map(|(_, sid)| sid.clone())
+            .collect();
+        connection.published = matched;
+        for sid in &ended {
+            self.unpublish(now, seat, sid);
+        }
+        let announced = self.bind_publications(now, seat, &answer.receive, &msids);
+
+        connection.negotiated = Some(now.at);
+        connection.trickled &= !answer.restarted;
+        let transport = connection.transport;
+        let restart = answer
+            .restarted
+            .then(|| connection.negotiator.local().clone());
+        self.set_remote(seat, connection, answer.remote, restart);
+        let worker = self.participants.get(&seat).map(|p| p.worker);
+        if let Some(worker) = worker {
+            for candidate in answer.candidates {
+                self.command(
+                    worker,
+                    Command::AddRemoteCandidate {
+                        id: transport,
+                        candidate,
+                    },
+                );
+            }
+            self.command(
+                worker,
+                Command::SetReceive {
+                    id: transport,
+                    plan: answer.receive,
+                },
+            );
+        }
+        self.send(
+            seat,
+            signal_response::Message::Answer(SessionDescription {
+                r#type: "answer".to_owned(),
+                sdp: answer.sdp,
+                id: offer.id,
+                mid_to_track_id: answer.mid_to_track_id,
+            }),
+        );
+        self.trickle(seat, connection);
+        if connection.negotiator.pending() {
+            connection.want_negotiation(now.at);
+        }
+        let (num_audios, num_videos) = answer.missing;
+        if num_audios + num_videos > 0 {
+            self.send(
+                seat,
+                signal_response::Message::MediaSectionsRequirement(MediaSectionsRequirement {
+                    num_audios,
+                    num_videos,
+                }),
+            );
+        }
+        Ok(Outcome {
+            transport,
+            bound: answer.bound,
+            refused: answer.refused,
+            announced,
+        })
+    }
+
+    fn after_answer(&mut self, now: Now, seat: Seat, outcome: Outcome) {
+        self.open_bound(seat, outcome.transport, outcome.bound);
+        for down in outcome.refused {
+            self.codec_unsupported(now, seat, down);
+        }
+        for sid in outcome.announced {
+            self.announce(now, seat, &sid);
+        }
+    }
+
+    /// Which publication each sending section carries: by section, by the client's own ids, else by kind in order
+    /// (Firefox and React Native rewrite track ids).
+    fn match_sections(
+        &mut self,
+        seat: Seat,
+        connection: &super::connection::Connection,
+        offer: &Offer,
+        mid_to_cid: &HashMap<String, String>,
+    ) -> HashMap<Mid, TrackSid> {
+        let mut matched = HashMap::new();
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return matched;
+        };
+        let mut open = Vec::new();
+        for section in offer.sections.iter().filter(|section| section.sends) {
+            let cids: Vec<&str> = mid_to_cid
+                .get(section.mid.as_str())
+                .map(String::as_str)
+                .into_iter()
+                .chain(section.msid_track.as_deref())
+                .collect();
+            let fresh = participant.pending.iter().position(|track| {
+                track.kind == section.kind && cids.iter().any(|cid| track.has_cid(cid))
+            });
+            if let Some(index) = fresh {
+                let track = participant.pending.remove(index);
+                matched.insert(section.mid.clone(), track.sid.clone());
+                participant.tracks.insert(track.sid.clone(), track);
+            } else if let Some(sid) = connection
+                .published
+                .get(&section.mid)
+                .filter(|sid| participant.tracks.contains_key(*sid))
+            {
+                matched.insert(section.mid.clone(), sid.clone());
+            } else {
+                open.push(section);
+            }
+        }
+        for section in open {
+            let Some(index) = participant
+                .pending
+                .iter()
+                .position(|t| t.kind == section.kind)
+            else {
+                continue;
+            };
+            let track = participant.pending.remove(index);
+            matched.insert(section.mid.clone(), track.sid.clone());
+            participant.tracks.insert(track.sid.clone(), track);
+        }
+        matched
+    }
+
+    /// What the answer decided about each publication. Returns those that are announced now: audio, and video whose
+    /// SSRC is known; the rest waits for its first packet.
+    fn bind_publications(
+        &mut self,
+        now: Now,
+        seat: Seat,
+        receive: &ReceivePlan,
+        msids: &HashMap<Mid, Option<String>>,
+    ) -> Vec<TrackSid> {
+        let mut announced = Vec::new();
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return announced;
+        };
+        for section in &receive.tracks {
+            let Some(track) = participant.tracks.values_mut().find(|t| t.up == section.up) else {
+                continue;
+            };
+            if track.info.mid == section.mid.as_str() {
+                continue;
+            }
+            let msid = msids.get(&section.mid).and_then(Option::as_deref);
+            track.bind(section, msid);
+            if track.rids.is_empty() {
+                announced.push(track.sid.clone());
+            } else {
+                track.announce_by = Some(now.at + super::publish::ANNOUNCE_ANYWAY);
+            }
+        }
+        announced
+    }
+
+    /// An answer of the client to our offer (v0 subscriber connection).
+    pub(super) fn handle_answer(&mut self, now: Now, seat: Seat, answer: &SessionDescription) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let Some(mut connection) = participant.subscriber.take() else {
+            return;
+        };
+        let accepted = connection.negotiator.accept(&answer.sdp, answer.id);
+        let result = match accepted {
+            Ok(accepted) => {
+                let transport = connection.transport;
+                self.set_remote(seat, &mut connection, accepted.remote, None);
+                if let Some(worker) = self.participants.get(&seat).map(|p| p.worker) {
+                    for candidate in accepted.candidates {
+                        self.command(
+                            worker,
+                            Command::AddRemoteCandidate {
+                                id: transport,
+                                candidate,
+                            },
+                        );
+                    }
+                }
+                if connection.negotiator.pending() {
+                    connection.want_negotiation(now.at);
+                }
+                Some((transport, accepted.bound, accepted.refused))
+            }
+            Err(fault) => {
+                tracing::debug!(room = self.info.name, ?seat, %fault, "answer refused");
+                self.fault("answer refused");
+                None
+            }
+        };
+        if let Some(participant) = self.participants.get_mut(&seat) {
+            participant.subscriber = Some(connection);
+        }
+        if let Some((transport, bound, refused)) = result {
+            self.open_bound(seat, transport, bound);
+            for down in refused {
+                self.codec_unsupported(now, seat, down);
+            }
+        }
+    }
+
+    /// Tells the worker the peer's side when it is new, and what was trickled before it.
+    fn set_remote(
+        &mut self,
+        seat: Seat,
+        connection: &mut super::connection::Connection,
+        remote: RemoteTransport,
+        local: Option<crate::plan::IceCredentials>,
+    ) {
+        let Some(worker) = self.participants.get(&seat).map(|p| p.worker) else {
+            return;
+        };
+        let id = connection.transport;
+        if connection.remote.as_ref() != Some(&remote) || local.is_some() {
+            connection.remote = Some(remote.clone());
+            self.command(worker, Command::SetRemote { id, remote, local });
+        }
+        for candidate in std::mem::take(&mut connection.early_candidates) {
+            self.command(worker, Command::AddRemoteCandidate { id, candidate });
+        }
+    }
+
+    /// Our candidates, once per set of credentials; the last one says that it is.
+    fn trickle(&mut self, seat: Seat, connection: &mut super::connection::Connection) {
+        if std::mem::replace(&mut connection.trickled, true) {
+            return;
+        }
+        let Some(candidates) = self.participants.get(&seat).map(|p| p.candidates.clone()) else {
+            return;
+        };
+        let ufrag = connection.negotiator.local().ufrag.clone();
+        let last = candidates.len().saturating_sub(1);
+        for (index, candidate) in candidates.iter().enumerate() {
+            let line = negotiate::candidate_line(candidate, &ufrag);
+            // The client hands this to the browser, which wants the fields in this form (livekit.md 14).
+            let candidate_init = format!(
+                r#"{{"candidate":"{line}","sdpMid":"0","sdpMLineIndex":0,"usernameFragment":null}}"#
+            );
+            self.send(
+                seat,
+                signal_response::Message::Trickle(TrickleRequest {
+                    candidate_init,
+                    target: connection.target as i32,
+                    r#final: index == last,
+                }),
+            );
+        }
+    }
+
+    pub(super) fn handle_trickle(&mut self, seat: Seat, trickle: &TrickleRequest) {
+        let Some(candidate) = parse_init(&trickle.candidate_init) else {
+            return;
+        };
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let worker = participant.worker;
+        let connection = if trickle.target() == SignalTarget::Subscriber && !participant.single_pc {
+            participant.subscriber.as_mut()
+        } else {
+            participant.main.as_mut()
+        };
+        let Some(connection) = connection else { return };
+        if connection.remote.is_none() {
+            connection.keep_early(candidate);
+            return;
+        }
+        let id = connection.transport;
+        self.command(worker, Command::AddRemoteCandidate { id, candidate });
+    }
+
+    /// Begins to send the down tracks that a negotiation gave a section.
+    fn open_bound(&mut self, seat: Seat, transport: TransportId, bound: Vec<Bound>) {
+        for bound in bound {
+            let Some(plan) = self.down_plan(seat, transport, bound) else {
+                continue;
+            };
+            self.open_down(seat, plan);
+        }
+        self.tell_publishers_of_bound(seat);
+    }
+
+    fn down_plan(
+        &mut self,
+        seat: Seat,
+        transport: TransportId,
+        bound: Bound,
+    ) -> Option<DownTrackPlan> {
+        let owner = self.downs.get(&bound.down)?;
+        let wanted = self.wanted(seat, &owner.track);
+        let participant = self.participants.get_mut(&seat)?;
+        let down = participant
+            .subscriptions
+            .get_mut(&owner.track)?
+            .down
+            .as_mut()?;
+        if down.id != bound.down || down.closing {
+            return None;
+        }
+        down.bound = true;
+        Some(DownTrackPlan {
+            down: bound.down,
+            up: owner.up,
+            kind: down.kind,
+            transport,
+            mid: bound.mid,
+            ssrc: down.ssrc,
+            rtx_ssrc: down.rtx_ssrc,
+            formats: bound.formats,
+            extensions: bound.extensions,
+            nack: bound.nack,
+            cname: down.stream_id.clone(),
+            wanted,
+            sif_trailer: self.sif_trailer.clone(),
+        })
+    }
+
+    /// Our next offer (v0), or the nudge to re-offer (v1), when it is due.
+    pub(super) fn negotiate_if_due(&mut self, now: Now, seat: Seat) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let single = participant.single_pc;
+        let Some(connection) = participant.downstream_mut() else {
+            return;
+        };
+        if connection.negotiate_at.is_none_or(|at| at > now.at) {
+            return;
+        }
+        connection.negotiate_at = None;
+        if single {
+            connection.negotiated = Some(now.at);
+            let (num_audios, num_videos) = connection.negotiator.missing();
+            self.send(
+                seat,
+                signal_response::Message::MediaSectionsRequirement(MediaSectionsRequirement {
+                    num_audios,
+                    num_videos,
+                }),
+            );
+        } else {
+            self.offer(now, seat);
+        }
+    }
+
+    /// Our offer on the subscriber connection; nothing while one is outstanding (its answer brings the next).
+    pub(super) fn offer(&mut self, now: Now, seat: Seat) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let Some(mut connection) = participant.subscriber.take() else {
+            return;
+        };
+        if let Some(offer) = connection.negotiator.offer(None) {
+            connection.negotiated = Some(now.at);
+            self.send(
+                seat,
+                signal_response::Message::Offer(SessionDescription {
+                    r#type: "offer".to_owned(),
+                    sdp: offer.sdp,
+                    id: offer.id,
+                    mid_to_track_id: offer.mid_to_track_id,
+                }),
+            );
+            self.trickle(seat, &mut connection);
+        }
+        if let Some(participant) = self.participants.get_mut(&seat) {
+            participant.subscriber = Some(connection);
+        }
+    }
+}
+
+struct Outcome {
+    transport: TransportId,
+    bound: Vec<Bound>,
+    refused: Vec<crate::ids::DownTrackId>,
+    announced: Vec<TrackSid>,
+}
+
+/// The candidate of an `RTCIceCandidateInit` as JSON; what cannot be used is no fault (end of candidates, mDNS).
+fn parse_init(json: &str) -> Option<RemoteCandidate> {
+    let value: serde_json::Value = serde_json::from_str(json).ok()?;
+    negotiate::parse_candidate(value.get("candidate")?.as_str()?)
+}

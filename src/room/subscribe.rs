@@ -1,0 +1,612 @@
+//! Who receives what: wanted, allowed, bound to a section, told to the publisher.
+
+use super::participant::Participant;
+use super::settings::TrackSettings;
+use super::{DownOwner, Now, Room, Seat};
+use crate::ids::{DownTrackId, Identity, Ssrc, TrackSid};
+use crate::negotiate::SendSpec;
+use crate::plan::{Codec, Command, DownTrackPlan, Format, Kind};
+use crate::protocol::livekit::{
+    AudioTrackFeature, StreamStateInfo, StreamStateUpdate, SubscriptionError,
+    SubscriptionPermission, SubscriptionPermissionUpdate, SubscriptionResponse, TrackSubscribed,
+    UpdateSubscription, signal_response,
+};
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+/// Whom a publisher lets have its tracks (`subscription_permission`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PermissionRule {
+    /// Everybody.
+    All,
+    /// Those listed, with all tracks (`None`) or some.
+    Only(HashMap<Identity, Option<HashSet<String>>>),
+}
+
+impl PermissionRule {
+    fn allows(&self, identity: &Identity, sid: &TrackSid) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(list) => match list.get(identity) {
+                None => false,
+                Some(None) => true,
+                Some(Some(sids)) => sids.contains(sid.as_str()),
+            },
+        }
+    }
+}
+
+/// One participant's subscription to one track.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    /// The subscriber wants it.
+    pub(super) desired: bool,
+    pub(super) settings: TrackSettings,
+    /// New settings take effect at this moment (debounce).
+    pub(super) apply_at: Option<Instant>,
+    pub(super) down: Option<Down>,
+    /// The publisher revoked it: the subscriber is told when the down track has ended.
+    pub(super) revoked: bool,
+    /// Its publication has ended: it goes away with its down track.
+    pub(super) ended: bool,
+}
+
+/// The down track of a subscription.
+#[derive(Debug)]
+pub(super) struct Down {
+    pub(super) id: DownTrackId,
+    pub(super) kind: Kind,
+    pub(super) ssrc: Ssrc,
+    pub(super) rtx_ssrc: Option<Ssrc>,
+    pub(super) stream_id: String,
+    /// A section is agreed and the worker sends.
+    pub(super) bound: bool,
+    /// The publisher knows.
+    pub(super) told: bool,
+    /// The worker sends its last frames.
+    pub(super) closing: bool,
+}
+
+impl Room {
+    /// Everything that is published, for somebody who has just come.
+    pub(super) fn subscribe_to_all(&mut self, now: Now, seat: Seat) {
+        if !self.participant(seat).is_some_and(|p| p.auto_subscribe) {
+            return;
+        }
+        let mut all: Vec<(Seat, TrackSid)> = self
+            .participants
+            .values()
+            .filter(|p| p.seat != seat)
+            .flat_map(|p| {
+                p.tracks
+                    .values()
+                    .filter(|t| t.announced)
+                    .map(|t| (p.seat, t.sid.clone()))
+            })
+            .collect();
+        all.sort();
+        for (_, sid) in all {
+            self.subscribe(now, seat, &sid);
+        }
+    }
+
+    /// Makes a subscription wanted; a down track is made when that is allowed.
+    pub(super) fn subscribe(&mut self, now: Now, seat: Seat, sid: &TrackSid) {
+        let Some(&publisher) = self.tracks.get(sid) else {
+            return;
+        };
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        if publisher == seat || !participant.permission.can_subscribe {
+            return;
+        }
+        let adaptive = participant.adaptive_stream;
+        let subscription = participant
+            .subscriptions
+            .entry(sid.clone())
+            .or_insert_with(|| Subscription::new(adaptive));
+        subscription.desired = true;
+        self.start_down(now, seat, publisher, sid);
+    }
+
+    /// Makes the down track of a wanted, allowed subscription and asks for a section.
+    fn start_down(&mut self, now: Now, seat: Seat, publisher: Seat, sid: &TrackSid) {
+        let Some(source) = self.participants.get(&publisher) else {
+            return;
+        };
+        let Some(track) = source.tracks.get(sid) else {
+            return;
+        };
+        let Some(participant) = self.participants.get(&seat) else {
+            return;
+        };
+        let exempt = participant.permission.recorder;
+        if !exempt && !source.rule.allows(&participant.identity, sid) {
+            return;
+        }
+        let over = self.over_subscription_limit(participant, track.kind);
+        let Some(subscription) = participant.subscriptions.get(sid) else {
+            return;
+        };
+        if subscription.down.is_some() || !subscription.desired || over {
+            return;
+        }
+        let formats = formats_for(track.kind, &track.formats);
+        let sync = self.settings.defaults.sync_streams
+            && participant.protocol > 9
+            && !participant.is_firefox();
+        let stream = if sync {
+            track.info.stream.as_str()
+        } else {
+            sid.as_str()
+        };
+        let stream_id = format!("{}|{stream}", source.sid);
+        let kind = track.kind;
+        let publisher_sid = source.sid.as_str().to_owned();
+        let (up, stereo) = (track.up, track.has_feature(AudioTrackFeature::TfStereo));
+        let publisher_red = track
+            .formats
+            .first()
+            .is_some_and(|format| format.codec == Codec::Red);
+        let worker = participant.worker;
+        let id = DownTrackId(self.issue());
+        let ssrc = Ssrc(self.random.u32());
+        let rtx_ssrc = (kind == Kind::Video).then(|| Ssrc(self.random.u32()));
+        let spec = SendSpec {
+            down: id,
+            kind,
+            formats,
+            stream_id: stream_id.clone(),
+            track_sid: sid.clone(),
+            ssrc,
+            rtx_ssrc,
+            stereo,
+            publisher_red,
+        };
+        // The subscriber must know the publisher before it meets the track.
+        self.tell_pending_of(publisher);
+        self.downs.insert(
+            id,
+            DownOwner {
+                subscriber: seat,
+                track: sid.clone(),
+                up,
+                worker,
+            },
+        );
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        if let Some(connection) = participant.downstream_mut() {
+            connection.negotiator.attach(spec);
+            connection.want_negotiation(now.at);
+        }
+        if let Some(subscription) = participant.subscriptions.get_mut(sid) {
+            subscription.down = Some(Down {
+                id,
+                kind,
+                ssrc,
+                rtx_ssrc,
+                stream_id,
+                bound: false,
+                told: false,
+                closing: false,
+            });
+        }
+        self.send(seat, permission_update(publisher_sid, sid, true));
+    }
+
+    fn over_subscription_limit(&self, participant: &Participant, kind: Kind) -> bool {
+        let limits = &self.settings.limits;
+        let limit = match kind {
+            Kind::Audio => limits.subscription_limit_audio,
+            Kind::Video => limits.subscription_limit_video,
+        };
+        let used = participant
+            .subscriptions
+            .values()
+            .filter(|s| s.down.as_ref().is_some_and(|down| down.kind == kind))
+            .count();
+        limit > 0 && used >= limit as usize
+    }
+
+    pub(super) fn update_subscription(
+        &mut self,
+        now: Now,
+        seat: Seat,
+        update: &UpdateSubscription,
+    ) {
+        let listed = update
+            .participant_tracks
+            .iter()
+            .flat_map(|tracks| &tracks.track_sids);
+        let mut sids: Vec<TrackSid> = update
+            .track_sids
+            .iter()
+            .chain(listed)
+            .map(|sid| TrackSid::from(sid.as_str()))
+            .collect();
+        sids.sort();
+        sids.dedup();
+        for sid in sids {
+            if update.subscribe {
+                if self.tracks.contains_key(&sid) {
+                    self.subscribe(now, seat, &sid);
+                } else {
+                    let response = SubscriptionResponse {
+                        track_sid: sid.as_str().to_owned(),
+                        err: SubscriptionError::SeTrackNotfound as i32,
+                    };
+                    self.send(
+                        seat,
+                        signal_response::Message::SubscriptionResponse(response),
+                    );
+                }
+            } else if let Some(participant) = self.participants.get_mut(&seat)
+                && let Some(subscription) = participant.subscriptions.get_mut(&sid)
+            {
+                subscription.desired = false;
+                self.stop_down(now, seat, &sid);
+            }
+        }
+    }
+
+    /// Ends the down track of a subscription: at once when it has no section, else after its last frames.
+    fn stop_down(&mut self, now: Now, seat: Seat, sid: &TrackSid) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let worker = participant.worker;
+        let Some(down) = participant
+            .subscriptions
+            .get_mut(sid)
+            .and_then(|s| s.down.as_mut())
+        else {
+            return;
+        };
+        if std::mem::replace(&mut down.closing, true) {
+            return;
+        }
+        let id = down.id;
+        if down.bound {
+            self.command(worker, Command::CloseDown { down: id });
+        } else {
+            self.down_closed(now, id);
+        }
+    }
+
+    /// A down track has sent its last: its section is free again.
+    pub(super) fn down_closed(&mut self, now: Now, id: DownTrackId) {
+        let Some(owner) = self.forget_down(id) else {
+            return;
+        };
+        let Some(participant) = self.participants.get_mut(&owner.subscriber) else {
+            return;
+        };
+        if let Some(connection) = participant.downstream_mut() {
+            connection.negotiator.detach(id);
+            connection.want_negotiation(now.at);
+        }
+        let Some(subscription) = participant.subscriptions.get_mut(&owner.track) else {
+            return;
+        };
+        subscription.down = None;
+        let revoked = std::mem::take(&mut subscription.revoked);
+        if subscription.ended {
+            participant.subscriptions.remove(&owner.track);
+            return;
+        }
+        let desired = subscription.desired;
+        let Some(&publisher) = self.tracks.get(&owner.track) else {
+            return;
+        };
+        if revoked
+            && let Some(sid) = self
+                .participant(publisher)
+                .map(|p| p.sid.as_str().to_owned())
+        {
+            self.send(
+                owner.subscriber,
+                permission_update(sid, &owner.track, false),
+            );
+        }
+        if desired {
+            // Wanted again while it was closing, or allowed again.
+            self.start_down(now, owner.subscriber, publisher, &owner.track);
+        }
+    }
+
+    /// Takes a down track out of the room's books; ends the mirror that only it needed.
+    pub(super) fn forget_down(&mut self, id: DownTrackId) -> Option<DownOwner> {
+        let owner = self.downs.remove(&id)?;
+        let key = (owner.up, owner.worker);
+        if let Some(users) = self.mirrors.get_mut(&key) {
+            users.remove(&id);
+            if users.is_empty() {
+                self.mirrors.remove(&key);
+                self.command(owner.worker, Command::CloseMirror { up: owner.up });
+                if let Some(origin) = self.worker_of(owner.up) {
+                    let (up, to) = key;
+                    self.command(origin, Command::SetMirror { up, to, on: false });
+                }
+            }
+        }
+        Some(owner)
+    }
+
+    fn worker_of(&self, up: crate::ids::UpTrackId) -> Option<crate::ids::WorkerId> {
+        let (seat, _) = self.ups.get(&up)?;
+        Some(self.participants.get(seat)?.worker)
+    }
+
+    /// Hands a bound down track to its worker, which may first need a mirror of the track.
+    pub(super) fn open_down(&mut self, seat: Seat, plan: DownTrackPlan) {
+        let Some(worker) = self.participants.get(&seat).map(|p| p.worker) else {
+            return;
+        };
+        let Some(origin) = self.worker_of(plan.up) else {
+            return;
+        };
+        if origin != worker {
+            let users = self.mirrors.entry((plan.up, worker)).or_default();
+            let first = users.is_empty();
+            users.insert(plan.down);
+            if first {
+                let (up, kind) = (plan.up, plan.kind);
+                self.command(
+                    worker,
+                    Command::OpenMirror {
+                        up,
+                        from: origin,
+                        kind,
+                    },
+                );
+                self.command(
+                    origin,
+                    Command::SetMirror {
+                        up,
+                        to: worker,
+                        on: true,
+                    },
+                );
+            }
+        }
+        self.command(
+            worker,
+            Command::OpenDown {
+                plan: Box::new(plan),
+            },
+        );
+    }
+
+    /// `track_subscribed`: the first time that somebody visible has a track, bound and connected.
+    pub(super) fn tell_publishers_of_bound(&mut self, seat: Seat) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        if !participant
+            .downstream()
+            .is_some_and(|connection| connection.connected)
+        {
+            return;
+        }
+        let hidden = participant.permission.hidden;
+        let mut sids = Vec::new();
+        for (sid, subscription) in &mut participant.subscriptions {
+            if let Some(down) = subscription
+                .down
+                .as_mut()
+                .filter(|d| d.bound && !d.told && !d.closing)
+            {
+                down.told = true;
+                sids.push(sid.clone());
+            }
+        }
+        if hidden {
+            return;
+        }
+        for sid in sids {
+            let Some(&publisher) = self.tracks.get(&sid) else {
+                continue;
+            };
+            let Some(track) = self
+                .participants
+                .get_mut(&publisher)
+                .and_then(|p| p.tracks.get_mut(&sid))
+            else {
+                continue;
+            };
+            if !std::mem::replace(&mut track.subscribed, true) {
+                let message = TrackSubscribed {
+                    track_sid: sid.as_str().to_owned(),
+                };
+                self.send(
+                    publisher,
+                    signal_response::Message::TrackSubscribed(message),
+                );
+            }
+        }
+    }
+
+    /// v0 clients are told that a video flows, once (livekit.md 14: never in single-connection mode).
+    pub(super) fn down_started(&mut self, id: DownTrackId) {
+        let Some(owner) = self.downs.get(&id) else {
+            return;
+        };
+        let seat = owner.subscriber;
+        let track_sid = owner.track.as_str().to_owned();
+        let Some(participant) = self.participants.get(&seat) else {
+            return;
+        };
+        let video = participant
+            .subscriptions
+            .get(&owner.track)
+            .and_then(|s| s.down.as_ref())
+            .is_some_and(|down| down.kind == Kind::Video);
+        if participant.single_pc || !video {
+            return;
+        }
+        let publisher = self
+            .tracks
+            .get(&owner.track)
+            .and_then(|seat| self.participants.get(seat));
+        let Some(participant_sid) = publisher.map(|p| p.sid.as_str().to_owned()) else {
+            return;
+        };
+        let state = StreamStateInfo {
+            participant_sid,
+            track_sid,
+            ..Default::default()
+        };
+        let message = StreamStateUpdate {
+            stream_states: vec![state],
+        };
+        self.send(seat, signal_response::Message::StreamStateUpdate(message));
+    }
+
+    /// No payload type could be agreed for a track.
+    pub(super) fn codec_unsupported(&mut self, now: Now, seat: Seat, id: DownTrackId) {
+        let Some(owner) = self.downs.get(&id) else {
+            return;
+        };
+        let track = owner.track.clone();
+        if let Some(participant) = self.participants.get_mut(&seat)
+            && let Some(subscription) = participant.subscriptions.get_mut(&track)
+        {
+            subscription.desired = false;
+        }
+        self.down_closed(now, id);
+        let response = SubscriptionResponse {
+            track_sid: track.as_str().to_owned(),
+            err: SubscriptionError::SeCodecUnsupported as i32,
+        };
+        self.send(
+            seat,
+            signal_response::Message::SubscriptionResponse(response),
+        );
+    }
+
+    /// A publication has ended: so do all its subscriptions.
+    pub(super) fn end_track(&mut self, now: Now, sid: &TrackSid) {
+        let seats: Vec<Seat> = self.participants.keys().copied().collect();
+        for seat in seats {
+            let Some(participant) = self.participants.get_mut(&seat) else {
+                continue;
+            };
+            let Some(subscription) = participant.subscriptions.get_mut(sid) else {
+                continue;
+            };
+            subscription.desired = false;
+            subscription.ended = true;
+            if subscription.down.is_some() {
+                self.stop_down(now, seat, sid);
+            } else {
+                participant.subscriptions.remove(sid);
+            }
+        }
+    }
+
+    /// A participant is gone: all subscriptions to its tracks end.
+    pub(super) fn end_subscriptions_to(&mut self, now: Now, gone: &Participant) {
+        for sid in gone.tracks.keys() {
+            self.end_track(now, sid);
+        }
+    }
+
+    pub(super) fn update_subscription_permission(
+        &mut self,
+        now: Now,
+        seat: Seat,
+        permission: &SubscriptionPermission,
+    ) {
+        let rule = if permission.all_participants {
+            PermissionRule::All
+        } else {
+            let mut list: HashMap<Identity, Option<HashSet<String>>> = HashMap::new();
+            for entry in &permission.track_permissions {
+                let identity = if entry.participant_identity.is_empty() {
+                    self.seat_of(&entry.participant_sid)
+                        .and_then(|seat| self.participant(seat))
+                        .map(|p| p.identity.clone())
+                } else {
+                    Some(Identity::from(entry.participant_identity.as_str()))
+                };
+                let Some(identity) = identity else { continue };
+                let tracks =
+                    (!entry.all_tracks).then(|| entry.track_sids.iter().cloned().collect());
+                list.insert(identity, tracks);
+            }
+            PermissionRule::Only(list)
+        };
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        participant.rule = rule.clone();
+        let sids: Vec<TrackSid> = participant.tracks.keys().cloned().collect();
+        let others: Vec<Seat> = self
+            .participants
+            .keys()
+            .copied()
+            .filter(|other| *other != seat)
+            .collect();
+        for other in others {
+            for sid in &sids {
+                let Some(subscriber) = self.participants.get_mut(&other) else {
+                    continue;
+                };
+                let allowed =
+                    subscriber.permission.recorder || rule.allows(&subscriber.identity, sid);
+                let Some(subscription) = subscriber.subscriptions.get_mut(sid) else {
+                    continue;
+                };
+                match (&subscription.down, allowed) {
+                    (Some(_), false) => {
+                        subscription.revoked = true;
+                        self.stop_down(now, other, sid);
+                    }
+                    (None, true) => self.start_down(now, other, seat, sid),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+impl Subscription {
+    fn new(adaptive: bool) -> Self {
+        Self {
+            desired: true,
+            settings: TrackSettings::initial(adaptive),
+            apply_at: None,
+            down: None,
+            revoked: false,
+            ended: false,
+        }
+    }
+}
+
+/// What a publisher may send, as a subscriber can get it: RED is unwrapped for those who take Opus alone.
+fn formats_for(kind: Kind, formats: &[Format]) -> Vec<Format> {
+    let mut all = formats.to_vec();
+    let opus = Format {
+        codec: Codec::Opus,
+        variant: 0,
+    };
+    if kind == Kind::Audio && all.iter().any(|f| f.codec == Codec::Red) && !all.contains(&opus) {
+        all.push(opus);
+    }
+    all
+}
+
+fn permission_update(
+    participant_sid: String,
+    sid: &TrackSid,
+    allowed: bool,
+) -> signal_response::Message {
+    signal_response::Message::SubscriptionPermissionUpdate(SubscriptionPermissionUpdate {
+        participant_sid,
+        track_sid: sid.as_str().to_owned(),
+        allowed,
+    })
+}

@@ -1,0 +1,746 @@
+//! The room's promises, driven as its task drives it: requests and events in, messages and commands out.
+
+use super::*;
+use crate::ids::TransportId;
+use crate::plan::{Channel, Proto};
+use crate::protocol::join::{Join, Resume};
+use crate::protocol::livekit::{
+    AddTrackRequest, DataPacket, DisconnectReason, LeaveRequest, ReconnectReason, SignalRequest,
+    TrackSource, TrackType, UpdateParticipantMetadata, UserPacket, data_packet, participant_info,
+    request_response,
+};
+use crate::protocol::token::{Claims, VideoGrant};
+use crate::secret::Secret;
+use prost::Message as _;
+
+/// A room with a clock of its own.
+struct Lab {
+    room: Room,
+    now: Now,
+    said: Vec<(SessionId, signal_response::Message)>,
+    closed: Vec<SessionId>,
+    commands: Vec<Command>,
+    opened: Vec<TransportId>,
+    sessions: u64,
+}
+
+impl Lab {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let now = Now {
+            at: Instant::now(),
+            unix_us: 1_800_000_000_000_000,
+        };
+        let mut settings = Settings {
+            defaults: Defaults::default(),
+            limits: Limits::default(),
+            keys: Keys(vec![("key".to_owned(), Secret::new("secret".repeat(6)))]),
+            fingerprint: Fingerprint([7; 32]),
+            lite: false,
+            ice_servers: Vec::new(),
+            node_id: "ND_test".to_owned(),
+        };
+        change(&mut settings);
+        Self {
+            room: Room::new(now, "lab", 1, settings, Random::seeded(1)),
+            now,
+            said: Vec::new(),
+            closed: Vec::new(),
+            commands: Vec::new(),
+            opened: Vec::new(),
+            sessions: 0,
+        }
+    }
+
+    fn join_with(
+        &mut self,
+        identity: &str,
+        change: impl FnOnce(&mut Join),
+    ) -> Result<SessionId, JoinRefused> {
+        self.sessions += 1;
+        let session = SessionId(self.sessions);
+        let mut join = Join {
+            claims: Claims {
+                sub: identity.to_owned(),
+                exp: self.now.unix_s() + 60,
+                video: Some(VideoGrant {
+                    room_join: true,
+                    room: "lab".to_owned(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            },
+            api_key: "key".to_owned(),
+            client: proto::ClientInfo::default(),
+            protocol: 17,
+            single_pc: true,
+            auto_subscribe: true,
+            auto_subscribe_data_track: true,
+            adaptive_stream: false,
+            subscriber_allow_pause: None,
+            disable_ice_lite: false,
+            metadata: String::new(),
+            attributes: HashMap::new(),
+            publish: None,
+            add_tracks: Vec::new(),
+            publisher_offer: None,
+            resume: None,
+        };
+        change(&mut join);
+        let place = Place {
+            worker: WorkerId(0),
+            candidates: Arc::new([]),
+        };
+        let result = self.room.join(self.now, session, join, place);
+        self.drain();
+        result.map(|_| session)
+    }
+
+    fn join(&mut self, identity: &str) -> SessionId {
+        self.join_with(identity, |_| {}).unwrap()
+    }
+
+    fn grant(&mut self, identity: &str, change: impl FnOnce(&mut VideoGrant)) -> SessionId {
+        self.join_with(identity, |join| change(join.claims.video.as_mut().unwrap()))
+            .unwrap()
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.room.poll() {
+            match output {
+                Output::Signal(session, message) => {
+                    self.said
+                        .push((session, message.message().unwrap().clone()));
+                }
+                Output::Close(session) => self.closed.push(session),
+                Output::Net(_, RoomCommand::Open { id, .. }) => self.opened.push(id),
+                Output::Net(_, RoomCommand::Plain(command)) => self.commands.push(command),
+            }
+        }
+    }
+
+    fn request(&mut self, session: SessionId, message: signal_request::Message) {
+        self.room.handle_request(
+            self.now,
+            session,
+            SignalRequest {
+                message: Some(message),
+            },
+        );
+        self.drain();
+    }
+
+    fn event(&mut self, event: Event) {
+        self.room.handle_event(self.now, event);
+        self.drain();
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let end = self.now.at + time;
+        for _ in 0..1000 {
+            let Some(at) = self.room.next_timeout().filter(|at| *at <= end) else {
+                break;
+            };
+            self.advance_to(at);
+            self.room.handle_timeout(self.now);
+            self.drain();
+        }
+        self.advance_to(end);
+    }
+
+    fn advance_to(&mut self, at: Instant) {
+        self.now.unix_us += (at - self.now.at).as_micros() as u64;
+        self.now.at = at;
+    }
+
+    /// Makes the transport that was opened last work, data channels and all.
+    fn connect(&mut self) -> TransportId {
+        let id = *self.opened.last().unwrap();
+        let remote = "127.0.0.1:9999".parse().unwrap();
+        self.event(Event::Connected {
+            id,
+            proto: Proto::Udp,
+            remote,
+        });
+        for channel in [Channel::Reliable, Channel::Lossy, Channel::DataTrack] {
+            self.event(Event::ChannelOpen { id, channel });
+        }
+        id
+    }
+
+    /// What a session was told since the last call.
+    fn heard(&mut self, session: SessionId) -> Vec<signal_response::Message> {
+        let (mine, rest) = std::mem::take(&mut self.said)
+            .into_iter()
+            .partition(|(to, _)| *to == session);
+        self.said = rest;
+        mine.into_iter().map(|(_, message)| message).collect()
+    }
+
+    fn kinds(&mut self, session: SessionId) -> Vec<&'static str> {
+        self.heard(session).iter().map(kind).collect()
+    }
+}
+
+fn kind(message: &signal_response::Message) -> &'static str {
+    match message {
+        signal_response::Message::Join(_) => "join",
+        signal_response::Message::RefreshToken(_) => "refresh_token",
+        signal_response::Message::Update(_) => "update",
+        signal_response::Message::Leave(_) => "leave",
+        signal_response::Message::RoomUpdate(_) => "room_update",
+        signal_response::Message::TrackPublished(_) => "track_published",
+        signal_response::Message::RequestResponse(_) => "request_response",
+        signal_response::Message::Offer(_) => "offer",
+        signal_response::Message::DataTrackSubscriberHandles(_) => "handles",
+        signal_response::Message::PublishDataTrackResponse(_) => "data_track",
+        _ => "other",
+    }
+}
+
+fn camera() -> AddTrackRequest {
+    AddTrackRequest {
+        cid: "c1".to_owned(),
+        r#type: TrackType::Video as i32,
+        source: TrackSource::Camera as i32,
+        width: 1280,
+        height: 720,
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_join_is_answered_by_join_and_a_fresh_token() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    let heard = lab.heard(alice);
+    let signal_response::Message::Join(join) = &heard[0] else {
+        panic!("{heard:?}")
+    };
+    let me = join.participant.as_ref().unwrap();
+    assert_eq!(
+        (me.identity.as_str(), me.state(), me.version),
+        ("alice", participant_info::State::Joining, 0)
+    );
+    assert_eq!(
+        (join.ping_interval, join.ping_timeout, join.fast_publish),
+        (5, 15, true)
+    );
+    assert_eq!(join.server_info.as_ref().unwrap().version, "1.13.5");
+    let publish: Vec<&str> = join
+        .enabled_publish_codecs
+        .iter()
+        .map(|c| c.mime.as_str())
+        .collect();
+    assert_eq!(
+        publish,
+        [
+            "video/VP8",
+            "video/H264",
+            "video/VP9",
+            "video/AV1",
+            "video/H265",
+            "audio/PCMU",
+            "audio/PCMA",
+            "audio/opus",
+            "audio/red"
+        ]
+    );
+    let signal_response::Message::RefreshToken(token) = &heard[1] else {
+        panic!("{heard:?}")
+    };
+    let keys = Keys(vec![("key".to_owned(), Secret::new("secret".repeat(6)))]);
+    let (claims, key) = crate::protocol::token::verify(lab.now.unix_s(), token, &keys).unwrap();
+    assert_eq!((claims.sub.as_str(), key.as_str()), ("alice", "key"));
+    assert!(
+        claims.exp >= lab.now.unix_s() + 600,
+        "a token of a minute is good for ten more"
+    );
+}
+
+#[test]
+fn a_newcomer_finds_those_present_and_they_hear_of_it_at_the_next_beat() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    lab.connect();
+    lab.heard(alice);
+    let bob = lab.join("bob");
+    let signal_response::Message::Join(join) = &lab.heard(bob)[0] else {
+        panic!()
+    };
+    assert_eq!(join.other_participants.len(), 1);
+    assert_eq!(join.other_participants[0].identity, "alice");
+    assert!(
+        lab.heard(alice).is_empty(),
+        "nobody who does not publish is announced at once"
+    );
+    lab.wait(Duration::from_secs(3));
+    let heard = lab.heard(alice);
+    let identities: Vec<String> = heard
+        .iter()
+        .filter_map(|message| match message {
+            signal_response::Message::Update(update) => Some(update),
+            _ => None,
+        })
+        .flat_map(|update| update.participants.iter().map(|p| p.identity.clone()))
+        .collect();
+    assert!(identities.contains(&"bob".to_owned()), "{heard:?}");
+}
+
+#[test]
+fn a_hidden_participant_is_seen_by_nobody() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    lab.connect();
+    let ghost = lab.grant("ghost", |grant| grant.hidden = true);
+    lab.connect();
+    let bob = lab.join("bob");
+    let signal_response::Message::Join(join) = &lab.heard(bob)[0] else {
+        panic!()
+    };
+    assert_eq!(join.other_participants.len(), 1);
+    lab.wait(Duration::from_secs(4));
+    for (session, message) in &lab.said {
+        if let signal_response::Message::Update(update) = message {
+            let shown = update.participants.iter().any(|p| p.identity == "ghost");
+            assert!(!shown || *session == ghost, "{session:?}");
+        }
+    }
+    assert!(lab.kinds(ghost).contains(&"update"));
+    lab.heard(alice);
+}
+
+#[test]
+fn the_same_identity_replaces_the_one_before_without_a_farewell_to_others() {
+    let mut lab = Lab::new();
+    let watcher = lab.join("watcher");
+    let first = lab.join("alice");
+    lab.connect();
+    lab.wait(Duration::from_secs(6));
+    lab.heard(watcher);
+    lab.heard(first);
+    let second = lab.join("alice");
+    let heard = lab.heard(first);
+    let Some(signal_response::Message::Leave(leave)) = heard.last() else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(leave.reason(), DisconnectReason::DuplicateIdentity);
+    assert_eq!(lab.closed, [first]);
+    assert_eq!(lab.kinds(second)[0], "join");
+    lab.wait(Duration::from_secs(4));
+    for message in lab.heard(watcher) {
+        if let signal_response::Message::Update(update) = message {
+            assert!(
+                update
+                    .participants
+                    .iter()
+                    .all(|p| p.state() != participant_info::State::Disconnected)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_client_that_leaves_gets_its_leave_back_and_the_others_a_farewell() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    lab.connect();
+    let bob = lab.join("bob");
+    let transport = lab.connect();
+    lab.wait(Duration::from_secs(7));
+    lab.heard(alice);
+    lab.heard(bob);
+    let reason = DisconnectReason::ClientInitiated as i32;
+    lab.request(
+        bob,
+        signal_request::Message::Leave(LeaveRequest {
+            reason,
+            ..Default::default()
+        }),
+    );
+    let heard = lab.heard(bob);
+    let Some(signal_response::Message::Leave(leave)) = heard.last() else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(
+        (leave.reason(), leave.action, leave.can_reconnect),
+        (DisconnectReason::ClientInitiated, 0, false)
+    );
+    assert!(
+        lab.commands
+            .iter()
+            .any(|c| matches!(c, Command::CloseTransport { id } if *id == transport))
+    );
+    lab.wait(Duration::from_secs(6));
+    let farewell = lab
+        .heard(alice)
+        .into_iter()
+        .find_map(|message| match message {
+            signal_response::Message::Update(update) => update
+                .participants
+                .into_iter()
+                .find(|p| p.state() == participant_info::State::Disconnected),
+            _ => None,
+        });
+    let farewell = farewell.expect("a farewell");
+    assert_eq!(
+        (farewell.identity.as_str(), farewell.disconnect_reason()),
+        ("bob", DisconnectReason::ClientInitiated)
+    );
+}
+
+#[test]
+fn a_full_room_refuses_people_but_not_who_was_there_before() {
+    let mut lab = Lab::with(|settings| settings.defaults.max_participants = 1);
+    lab.join("alice");
+    assert_eq!(lab.join_with("bob", |_| {}), Err(JoinRefused::Full(1)));
+    assert!(lab.join_with("alice", |_| {}).is_ok());
+    let agent = lab.join_with("agent", |join| join.claims.kind = "agent".to_owned());
+    assert!(agent.is_ok(), "agents do not count");
+}
+
+#[test]
+fn a_resume_that_finds_nobody_is_told_to_come_back_as_new() {
+    let mut lab = Lab::new();
+    let session = lab
+        .join_with("alice", |join| {
+            join.resume = Some(Resume {
+                participant_sid: "PA_x".to_owned(),
+                reason: ReconnectReason::RrUnknown,
+                sync_state: None,
+            });
+        })
+        .unwrap();
+    let heard = lab.heard(session);
+    let [signal_response::Message::Leave(leave)] = heard.as_slice() else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(leave.reason(), DisconnectReason::StateMismatch);
+    assert_eq!(leave.action(), proto::leave_request::Action::Reconnect);
+    assert_eq!(lab.closed, [session]);
+    assert!(lab.room.is_empty());
+}
+
+#[test]
+fn whoever_never_connects_is_gone_after_a_minute_and_whoever_vanishes_within_five_seconds() {
+    let mut lab = Lab::new();
+    lab.join("alice");
+    lab.wait(Duration::from_secs(59));
+    assert_eq!(lab.room.len(), 1);
+    lab.wait(Duration::from_secs(2));
+    assert!(lab.room.is_empty());
+    lab.join("bob");
+    let id = lab.connect();
+    lab.wait(Duration::from_secs(90));
+    assert_eq!(lab.room.len(), 1);
+    lab.event(Event::Disconnected { id });
+    lab.wait(Duration::from_secs(5));
+    assert!(lab.room.is_empty());
+}
+
+#[test]
+fn an_empty_room_ends_after_its_departure_timeout() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    lab.request(
+        alice,
+        signal_request::Message::Leave(LeaveRequest::default()),
+    );
+    lab.wait(Duration::from_secs(19));
+    assert!(!lab.room.is_finished());
+    lab.wait(Duration::from_secs(2));
+    assert!(lab.room.is_finished());
+}
+
+#[test]
+fn a_track_is_published_only_with_the_right_to_its_source() {
+    let mut lab = Lab::new();
+    let alice = lab.grant("alice", |grant| {
+        grant.can_publish_sources = vec!["microphone".to_owned()]
+    });
+    lab.heard(alice);
+    lab.request(alice, signal_request::Message::AddTrack(camera()));
+    let heard = lab.heard(alice);
+    let [signal_response::Message::RequestResponse(refusal)] = heard.as_slice() else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(refusal.reason(), request_response::Reason::NotAllowed);
+    let source = TrackSource::Microphone as i32;
+    let microphone = AddTrackRequest {
+        cid: "m".to_owned(),
+        source,
+        ..Default::default()
+    };
+    lab.request(alice, signal_request::Message::AddTrack(microphone));
+    let heard = lab.heard(alice);
+    let [signal_response::Message::TrackPublished(published)] = heard.as_slice() else {
+        panic!("{heard:?}")
+    };
+    assert!(published.track.as_ref().unwrap().sid.starts_with("TR_AM"));
+    assert_eq!(published.track.as_ref().unwrap().stream, "camera");
+}
+
+#[test]
+fn tracks_that_no_offer_carries_are_bounded() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    lab.heard(alice);
+    for number in 0..25 {
+        let cid = format!("c{number}");
+        lab.request(
+            alice,
+            signal_request::Message::AddTrack(AddTrackRequest { cid, ..camera() }),
+        );
+    }
+    let kinds = lab.kinds(alice);
+    assert_eq!(
+        kinds.iter().filter(|k| **k == "track_published").count(),
+        20
+    );
+    assert_eq!(
+        kinds.iter().filter(|k| **k == "request_response").count(),
+        5
+    );
+}
+
+#[test]
+fn own_metadata_is_told_to_all_then_signed_then_confirmed() {
+    let mut lab = Lab::new();
+    let alice = lab.grant("alice", |grant| grant.can_update_own_metadata = Some(true));
+    let bob = lab.join("bob");
+    lab.heard(alice);
+    lab.heard(bob);
+    let update = UpdateParticipantMetadata {
+        name: "Alice A.".to_owned(),
+        request_id: 3,
+        attributes: HashMap::from([
+            ("lang".to_owned(), "en".to_owned()),
+            ("x".to_owned(), String::new()),
+        ]),
+        ..Default::default()
+    };
+    lab.request(
+        alice,
+        signal_request::Message::UpdateMetadata(update.clone()),
+    );
+    assert_eq!(
+        lab.kinds(alice),
+        ["update", "refresh_token", "request_response"]
+    );
+    let heard = lab.heard(bob);
+    let [signal_response::Message::Update(told)] = heard.as_slice() else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(told.participants[0].name, "Alice A.");
+    assert_eq!(
+        told.participants[0].attributes,
+        HashMap::from([("lang".to_owned(), "en".to_owned())])
+    );
+    lab.request(bob, signal_request::Message::UpdateMetadata(update));
+    let heard = lab.heard(bob);
+    let [signal_response::Message::RequestResponse(refusal)] = heard.as_slice() else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(refusal.reason(), request_response::Reason::NotAllowed);
+    assert_eq!(refusal.request_id, 3);
+}
+
+fn user(text: &str) -> DataPacket {
+    let packet = UserPacket {
+        payload: text.as_bytes().to_vec(),
+        ..Default::default()
+    };
+    DataPacket {
+        value: Some(data_packet::Value::User(packet)),
+        ..Default::default()
+    }
+}
+
+fn delivered(lab: &mut Lab) -> Vec<(Vec<TransportId>, Bytes)> {
+    std::mem::take(&mut lab.commands)
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::SendData { to, payload, .. } => Some((to, payload)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn send(lab: &mut Lab, id: TransportId, packet: &DataPacket) {
+    let payload = Bytes::from(packet.encode_to_vec());
+    lab.event(Event::Data {
+        id,
+        channel: Channel::Reliable,
+        payload,
+    });
+}
+
+#[test]
+#[expect(
+    deprecated,
+    reason = "old clients read the sender from the user packet"
+)]
+fn data_reaches_the_others_with_its_true_sender_and_what_newer_clients_put_in() {
+    let mut lab = Lab::new();
+    lab.join("alice");
+    let alice = lab.connect();
+    lab.join("bob");
+    let bob = lab.connect();
+    lab.commands.clear();
+    let mut packet = user("hi");
+    packet.participant_identity = "mallory".to_owned();
+    let mut bytes = packet.encode_to_vec();
+    // A field that this version does not know: number 1000, varint 5.
+    bytes.extend([0xc0, 0x3e, 0x05]);
+    let payload = Bytes::from(bytes.clone());
+    lab.event(Event::Data {
+        id: alice,
+        channel: Channel::Reliable,
+        payload,
+    });
+    let sent = delivered(&mut lab);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].0, [bob]);
+    assert!(
+        sent[0].1.starts_with(&bytes),
+        "the original bytes pass untouched"
+    );
+    let seen = DataPacket::decode(sent[0].1.as_ref()).unwrap();
+    assert_eq!(seen.participant_identity, "alice");
+    assert!(seen.participant_sid.starts_with("PA_"));
+    let Some(data_packet::Value::User(user)) = seen.value else {
+        panic!()
+    };
+    assert_eq!(
+        (user.payload.as_slice(), user.participant_identity.as_str()),
+        (b"hi".as_slice(), "alice")
+    );
+}
+
+#[test]
+fn a_repeated_reliable_packet_is_dropped_and_a_named_one_goes_to_its_addressee_alone() {
+    let mut lab = Lab::new();
+    lab.join("alice");
+    let alice = lab.connect();
+    lab.join("bob");
+    lab.connect();
+    lab.join("carol");
+    let carol = lab.connect();
+    lab.commands.clear();
+    let packet = DataPacket {
+        sequence: 1,
+        ..user("once")
+    };
+    send(&mut lab, alice, &packet);
+    send(&mut lab, alice, &packet);
+    assert_eq!(delivered(&mut lab).len(), 1);
+    let packet = DataPacket {
+        sequence: 2,
+        destination_identities: vec!["carol".to_owned()],
+        ..user("c")
+    };
+    send(&mut lab, alice, &packet);
+    let sent = delivered(&mut lab);
+    assert_eq!(
+        sent.iter().map(|(to, _)| to.clone()).collect::<Vec<_>>(),
+        [vec![carol]]
+    );
+}
+
+#[test]
+fn a_joiner_gets_what_was_sent_while_it_connected_and_nothing_older() {
+    let mut lab = Lab::new();
+    lab.join("alice");
+    let alice = lab.connect();
+    send(&mut lab, alice, &user("before"));
+    lab.wait(Duration::from_millis(10));
+    lab.join("bob");
+    send(&mut lab, alice, &user("meanwhile"));
+    lab.commands.clear();
+    let bob = lab.connect();
+    let sent = delivered(&mut lab);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].0, [bob]);
+    let Some(data_packet::Value::User(user)) =
+        DataPacket::decode(sent[0].1.as_ref()).unwrap().value
+    else {
+        panic!()
+    };
+    assert_eq!(user.payload, b"meanwhile");
+}
+
+#[test]
+fn data_without_the_right_to_it_goes_nowhere() {
+    let mut lab = Lab::new();
+    lab.grant("alice", |grant| grant.can_publish_data = Some(false));
+    let alice = lab.connect();
+    lab.join("bob");
+    lab.connect();
+    lab.commands.clear();
+    send(&mut lab, alice, &user("x"));
+    assert!(delivered(&mut lab).is_empty());
+}
+
+#[test]
+fn a_data_track_reaches_its_subscribers_under_their_own_handles() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    let from = lab.connect();
+    let bob = lab.join("bob");
+    let to = lab.connect();
+    lab.heard(alice);
+    lab.heard(bob);
+    lab.commands.clear();
+    let request = proto::PublishDataTrackRequest {
+        pub_handle: 9,
+        name: "pose".to_owned(),
+        ..Default::default()
+    };
+    lab.request(
+        alice,
+        signal_request::Message::PublishDataTrackRequest(request),
+    );
+    assert_eq!(lab.kinds(alice), ["data_track", "update"]);
+    let handles = lab
+        .heard(bob)
+        .into_iter()
+        .find_map(|message| match message {
+            signal_response::Message::DataTrackSubscriberHandles(handles) => {
+                Some(handles.sub_handles)
+            }
+            _ => None,
+        });
+    let handles = handles.expect("handles");
+    let (handle, track) = handles.iter().next().unwrap();
+    assert_eq!(track.publisher_identity, "alice");
+    let mut packet = vec![0x18, 0, 0, 9, 0, 1, 0, 1, 0, 0, 0, 1];
+    packet.extend(b"body");
+    lab.event(Event::Data {
+        id: from,
+        channel: Channel::DataTrack,
+        payload: packet.clone().into(),
+    });
+    let sent = delivered(&mut lab);
+    assert_eq!(sent[0].0, [to]);
+    packet[2..4].copy_from_slice(&(*handle as u16).to_be_bytes());
+    assert_eq!(sent[0].1, packet);
+}
+
+#[test]
+fn a_stop_tells_everybody_to_come_back() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    lab.heard(alice);
+    lab.room.shut_down(lab.now);
+    lab.drain();
+    let heard = lab.heard(alice);
+    let Some(signal_response::Message::Leave(leave)) = heard.first() else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(leave.reason(), DisconnectReason::ServerShutdown);
+    assert_eq!(leave.action(), proto::leave_request::Action::Reconnect);
+    assert!(lab.room.is_finished());
+}

@@ -1,0 +1,322 @@
+//! One publication: what was announced, what the SDP and the first packets added.
+
+#![expect(
+    deprecated,
+    reason = "older clients read the fields that newer ones replaced"
+)]
+
+use super::Now;
+use crate::ids::{Rid, Ssrc, TrackSid, UpTrackId};
+use crate::negotiate::Publish;
+use crate::plan::{Codec, Format, Kind, ReceiveTrack};
+use crate::protocol::livekit::{
+    self as proto, AddTrackRequest, AudioTrackFeature, BackupCodecPolicy, SimulcastCodecInfo,
+    TrackInfo, TrackSource, TrackType, VideoLayer, video_layer,
+};
+use crate::random::Random;
+use std::time::Instant;
+
+/// One publication.
+#[derive(Debug)]
+pub(super) struct Publication {
+    pub(super) sid: TrackSid,
+    pub(super) info: TrackInfo,
+    pub(super) cid: String,
+    pub(super) kind: Kind,
+    pub(super) up: UpTrackId,
+    /// The formats that the publisher may send, preferred first; empty before the SDP.
+    pub(super) formats: Vec<Format>,
+    /// Encodings signalled by RID, lowest first.
+    pub(super) rids: Vec<Rid>,
+    /// Others know of it.
+    pub(super) announced: bool,
+    /// Announced at this moment even if no packet has come.
+    pub(super) announce_by: Option<Instant>,
+    /// The publisher was told that somebody has it.
+    pub(super) subscribed: bool,
+}
+
+impl Publication {
+    /// From a request whose type and source were checked.
+    pub(super) fn new(request: &AddTrackRequest, up: UpTrackId, random: &mut Random) -> Self {
+        let kind = if request.r#type() == TrackType::Video {
+            Kind::Video
+        } else {
+            Kind::Audio
+        };
+        let sid = TrackSid::from(format!(
+            "TR_{}{}{}",
+            if kind == Kind::Video { 'V' } else { 'A' },
+            match request.source() {
+                TrackSource::Camera => "C",
+                TrackSource::Microphone => "M",
+                TrackSource::ScreenShare => "S",
+                TrackSource::ScreenShareAudio => "s",
+                TrackSource::Unknown => "",
+            },
+            random.text(12)
+        ));
+        let info = info_of(request, kind, &sid);
+        Self {
+            sid,
+            info,
+            cid: request.cid.clone(),
+            kind,
+            up,
+            formats: Vec::new(),
+            rids: Vec::new(),
+            announced: false,
+            announce_by: None,
+            subscribed: false,
+        }
+    }
+
+    /// Whether a client's track id names this publication.
+    pub(super) fn has_cid(&self, cid: &str) -> bool {
+        !cid.is_empty()
+            && (self.cid == cid
+                || self
+                    .info
+                    .codecs
+                    .iter()
+                    .any(|codec| codec.cid == cid || codec.sdp_cid == cid))
+    }
+
+    /// What the SDP machine must know.
+    pub(super) fn publish(&self) -> Publish {
+        Publish {
+            up: self.up,
+            preferred: self
+                .info
+                .codecs
+                .first()
+                .and_then(|codec| Codec::from_mime(&codec.mime_type))
+                .filter(|codec| codec.kind() == self.kind),
+            dtx: !self.has_feature(AudioTrackFeature::TfNoDtx),
+            stereo: self.has_feature(AudioTrackFeature::TfStereo),
+            red: !self.info.disable_red,
+            layers: self.info.layers.len(),
+        }
+    }
+
+    pub(super) fn has_feature(&self, feature: AudioTrackFeature) -> bool {
+        self.info.audio_features.contains(&(feature as i32))
+    }
+
+    /// Whether frames hold several spatial layers in one stream.
+    pub(super) fn is_svc(&self) -> bool {
+        self.info.codecs.first().is_some_and(|codec| {
+            codec.video_layer_mode == video_layer::Mode::MultipleSpatialLayersPerStream as i32
+        })
+    }
+
+    /// Its encodings as announced, lowest first.
+    pub(super) fn layers(&self) -> &[VideoLayer] {
+        &self.info.layers
+    }
+
+    /// Takes over what an answer decided about the section.
+    pub(super) fn bind(&mut self, section: &ReceiveTrack, msid_track: Option<&str>) {
+        self.formats = section.formats.iter().map(|format| format.format).collect();
+        let mime = self
+            .formats
+            .first()
+            .map_or("", |format| format.codec.mime());
+        section.mid.as_str().clone_into(&mut self.info.mid);
+        mime.clone_into(&mut self.info.mime_type);
+        if let Some(codec) = self.info.codecs.first_mut() {
+            mime.clone_into(&mut codec.mime_type);
+            section.mid.as_str().clone_into(&mut codec.mid);
+            if let Some(id) = msid_track
+                && id != codec.cid
+            {
+                id.clone_into(&mut codec.sdp_cid);
+            }
+        }
+        self.rids = section
+            .layers
+            .iter()
+            .filter_map(|layer| layer.rid.clone())
+            .collect();
+        for (index, layer) in self.info.layers.iter_mut().enumerate() {
+            layer.spatial_layer = index as i32;
+        }
+        for layer in &section.layers {
+            self.set_layer(layer.spatial, layer.rid.as_ref(), layer.ssrc);
+        }
+        self.copy_layers();
+    }
+
+    /// The first packet of a layer: its SSRC. `true` when that was news.
+    pub(super) fn layer_seen(&mut self, spatial: u8, ssrc: Ssrc) -> bool {
+        let before = self.info.layers.clone();
+        self.set_layer(spatial, None, Some(ssrc));
+        self.copy_layers();
+        before != self.info.layers
+    }
+
+    /// The format that packets really have (RED or Opus, the publisher decides).
+    pub(super) fn format_seen(&mut self, format: Format) {
+        let mime = format.codec.mime();
+        if self.kind == Kind::Video && self.info.mime_type != mime {
+            mime.clone_into(&mut self.info.mime_type);
+            if let Some(codec) = self.info.codecs.first_mut() {
+                mime.clone_into(&mut codec.mime_type);
+            }
+        }
+    }
+
+    fn set_layer(&mut self, spatial: u8, rid: Option<&Rid>, ssrc: Option<Ssrc>) {
+        // One encoding alone is the layer that was announced alone, whatever its quality.
+        let index = usize::from(spatial).min(self.info.layers.len().saturating_sub(1));
+        if let Some(layer) = self.info.layers.get_mut(index) {
+            if let Some(rid) = rid {
+                rid.as_str().clone_into(&mut layer.rid);
+            }
+            if let Some(ssrc) = ssrc {
+                layer.ssrc = ssrc.0;
+            }
+        }
+    }
+
+    fn copy_layers(&mut self) {
+        if let Some(codec) = self.info.codecs.first_mut() {
+            codec.layers.clone_from(&self.info.layers);
+        }
+    }
+
+    /// Stamps a change (livekit `TimedVersion`).
+    pub(super) fn touch(&mut self, now: Now) {
+        let last = self
+            .info
+            .version
+            .as_ref()
+            .map_or((0, 0), |v| (v.unix_micro, v.ticks));
+        let micro = now.unix_us as i64;
+        self.info.version = Some(if micro > last.0 {
+            proto::TimedVersion {
+                unix_micro: micro,
+                ticks: 0,
+            }
+        } else {
+            proto::TimedVersion {
+                unix_micro: last.0,
+                ticks: last.1 + 1,
+            }
+        });
+    }
+}
+
+fn info_of(request: &AddTrackRequest, kind: Kind, sid: &TrackSid) -> TrackInfo {
+    let mut layers = request.layers.clone();
+    if layers.is_empty() {
+        layers = request
+            .simulcast_codecs
+            .first()
+            .map(|codec| codec.layers.clone())
+            .unwrap_or_default();
+    }
+    if layers.is_empty() && kind == Kind::Video {
+        layers.push(VideoLayer {
+            quality: proto::VideoQuality::High as i32,
+            width: request.width,
+            height: request.height,
+            ..Default::default()
+        });
+    }
+    layers.sort_by_key(|layer| layer.quality);
+    let codecs = codecs_of(request, kind, &layers);
+    let one_per_stream = codecs.first().is_none_or(|codec| {
+        codec.video_layer_mode == video_layer::Mode::OneSpatialLayerPerStream as i32
+    });
+    let mut features = request.audio_features.clone();
+    let no_dtx = AudioTrackFeature::TfNoDtx as i32;
+    let stereo = AudioTrackFeature::TfStereo as i32;
+    if request.disable_dtx && !features.contains(&no_dtx) {
+        features.insert(0, no_dtx);
+    }
+    if request.stereo && !features.contains(&stereo) {
+        features.push(stereo);
+    }
+    let policy = match (kind, request.backup_codec_policy()) {
+        (Kind::Audio, BackupCodecPolicy::PreferRegression) => BackupCodecPolicy::Simulcast,
+        (_, policy) => policy,
+    };
+    TrackInfo {
+        sid: sid.as_str().to_owned(),
+        r#type: request.r#type,
+        name: request.name.clone(),
+        muted: request.muted,
+        width: request.width,
+        height: request.height,
+        simulcast: kind == Kind::Video && one_per_stream && layers.len() > 1,
+        disable_dtx: request.disable_dtx,
+        source: request.source,
+        layers,
+        mime_type: String::new(),
+        mid: String::new(),
+        codecs,
+        stereo: request.stereo,
+        disable_red: request.disable_red,
+        encryption: request.encryption,
+        stream: stream_of(request),
+        version: None,
+        audio_features: features,
+        backup_codec_policy: policy as i32,
+        packet_trailer_features: request.packet_trailer_features.clone(),
+    }
+}
+
+fn codecs_of(
+    request: &AddTrackRequest,
+    kind: Kind,
+    layers: &[VideoLayer],
+) -> Vec<SimulcastCodecInfo> {
+    let one = video_layer::Mode::OneSpatialLayerPerStream;
+    if request.simulcast_codecs.is_empty() {
+        return vec![SimulcastCodecInfo {
+            cid: request.cid.clone(),
+            layers: layers.to_vec(),
+            video_layer_mode: one as i32,
+            ..Default::default()
+        }];
+    }
+    request
+        .simulcast_codecs
+        .iter()
+        .map(|codec| {
+            let known = Codec::from_mime(&codec.codec).filter(|known| known.kind() == kind);
+            let asked = codec.video_layer_mode();
+            let mode = if asked == video_layer::Mode::Unused {
+                match known {
+                    Some(Codec::Vp9 | Codec::Av1) => {
+                        video_layer::Mode::MultipleSpatialLayersPerStream
+                    }
+                    _ => one,
+                }
+            } else {
+                asked
+            };
+            SimulcastCodecInfo {
+                mime_type: known
+                    .map_or_else(String::new, |known| known.mime().to_ascii_lowercase()),
+                cid: codec.cid.clone(),
+                layers: layers.to_vec(),
+                video_layer_mode: mode as i32,
+                ..Default::default()
+            }
+        })
+        .collect()
+}
+
+fn stream_of(request: &AddTrackRequest) -> String {
+    if !request.stream.is_empty() {
+        return request.stream.clone();
+    }
+    match request.source() {
+        TrackSource::Camera | TrackSource::Microphone => "camera",
+        TrackSource::ScreenShare | TrackSource::ScreenShareAudio => "screen",
+        TrackSource::Unknown => "unknown",
+    }
+    .to_owned()
+}
