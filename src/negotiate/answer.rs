@@ -289,11 +289,6 @@ impl Negotiator {
         (bound, refused)
     }
 
-    /// Whether we receive on a section: the room matched it, or there is nothing else that it could be good for.
-    fn receiving(&self, section: &Section, offered: &parse::Section) -> bool {
-        !section.rejected && offered.sends && (section.publish.is_some() || !section.receives)
-    }
-
     /// One section of the answer.
     fn section(&self, place: usize, offered: &parse::Section, setup: &str) -> Lines {
         let section = &self.sections[place];
@@ -311,7 +306,8 @@ impl Negotiator {
             return lines;
         };
         lines.mux();
-        let receive = self.receiving(section, offered);
+        // The room matched it, or there is nothing else that it could be good for.
+        let receive = offered.sends && (section.publish.is_some() || !section.receives);
         let carried = self.carried(place);
         let publish = section.publish.as_ref().filter(|_| receive);
         for format in self.ordered(section, publish) {
@@ -320,7 +316,7 @@ impl Negotiator {
             };
             let feedback = self.feedback(kind, receive, carried.is_some(), payload);
             let stereo = carried.is_some_and(|down| down.spec.stereo);
-            let fmtp = fmtp(format, payload, publish, stereo);
+            let fmtp = fmtp(format, payload, receive, publish, stereo);
             lines.payload(payload.pt, &payload.map, &fmtp, &feedback);
             if let Some(rtx) = format.rtx {
                 lines.rtx(rtx.0, payload.pt);
@@ -419,11 +415,18 @@ impl Negotiator {
 fn fmtp(
     format: ReceiveFormat,
     payload: &Payload,
+    receive: bool,
     publish: Option<&Publish>,
     sends_stereo: bool,
 ) -> String {
     if format.format.codec != Codec::Opus {
-        return payload.fmtp.clone();
+        // What Chromium's encoder is to start with is of no meaning where the client does not send.
+        let idle: &[&str] = if receive {
+            &[]
+        } else {
+            &["x-google-start-bitrate"]
+        };
+        return formats::with_params(&payload.fmtp, idle, &[]);
     }
     let mut without = Vec::new();
     let mut with = Vec::new();
@@ -441,10 +444,7 @@ fn fmtp(
         without.push("sprop-stereo");
         with.push("sprop-stereo=1");
     }
-    if without.is_empty() {
-        return payload.fmtp.clone();
-    }
-    formats::opus_fmtp(&payload.fmtp, &without, &with)
+    formats::with_params(&payload.fmtp, &without, &with)
 }
 
 /// New credentials, of the same length and for the same worker: the first character of a ufrag names it.

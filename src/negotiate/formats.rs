@@ -281,8 +281,8 @@ pub(super) static TABLE: [Own; 11] = [
     own(Codec::H265, 0, 116, Some(117), "H265/90000", ""),
 ];
 
-/// The fmtp of Opus with some parameters taken away and others put at its end.
-pub(super) fn opus_fmtp(fmtp: &str, without: &[&str], with: &[&str]) -> String {
+/// Parameters of a payload type with some taken away and others put at its end.
+pub(super) fn with_params(fmtp: &str, without: &[&str], with: &[&str]) -> String {
     let kept = fmtp.split(';').map(str::trim).filter(|pair| {
         let name = pair.split('=').next().unwrap_or("");
         !pair.is_empty() && !without.contains(&name)

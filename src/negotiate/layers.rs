@@ -55,3 +55,72 @@ fn by_rid(rids: &[Rid]) -> Vec<ReceiveLayer> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Ssrc;
+    use crate::negotiate::parse::Description;
+
+    /// The layers of a video section with these lines: RID or SSRC and SSRC of retransmissions, lowest first.
+    fn of(lines: &str) -> Vec<(String, Option<Ssrc>, Option<Ssrc>)> {
+        let sdp = include_str!("../../tests/fixtures/chromium-v0-accept.sdp");
+        let sdp = sdp.replace("a=mid:2\n", &format!("a=mid:2\n{lines}"));
+        let section = &Description::parse(&sdp).unwrap().sections[2];
+        let layers = layers(section);
+        assert!(layers.iter().zip(0..).all(|(layer, n)| layer.spatial == n));
+        layers
+            .into_iter()
+            .map(|layer| {
+                let rid = layer.rid.map(|rid| rid.to_string()).unwrap_or_default();
+                (rid, layer.ssrc, layer.rtx_ssrc)
+            })
+            .collect()
+    }
+
+    fn rids(list: &str) -> String {
+        let layers = of(&format!("a=simulcast:send {list}\n"));
+        layers
+            .into_iter()
+            .map(|layer| layer.0)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn rids_name_the_layers_whatever_their_order() {
+        assert_eq!(rids("q;h;f"), "q h f");
+        assert_eq!(rids("f;~h;~q"), "q h f");
+        assert_eq!(rids("h;q"), "q h");
+        assert_eq!(rids("f"), "f");
+        assert_eq!(rids("2;1;0"), "2 1 0");
+        assert_eq!(rids("0;1;2"), "2 1 0", "OBS: 0 is the full resolution");
+        assert_eq!(
+            rids("low,alt;mid;top"),
+            "low mid top",
+            "unknown: as offered"
+        );
+        assert_eq!(rids("a;b;c;d"), "a b c", "LiveKit knows three");
+        assert_eq!(rids("q;q;h recv x"), "q h");
+    }
+
+    #[test]
+    fn ssrc_groups_name_the_layers_of_old_clients() {
+        let sim = "a=ssrc-group:SIM 1 2 3\na=ssrc-group:FID 1 11\na=ssrc-group:FID 2 12\na=ssrc-group:FID 3 13\n";
+        let layer = |ssrc, rtx: Option<u32>| (String::new(), Some(Ssrc(ssrc)), rtx.map(Ssrc));
+        assert_eq!(
+            of(sim),
+            [layer(1, Some(11)), layer(2, Some(12)), layer(3, Some(13))]
+        );
+        assert_eq!(
+            of("a=ssrc-group:FID 7 8\na=ssrc:8 cname:x\n"),
+            [layer(7, Some(8))]
+        );
+        assert_eq!(of("a=ssrc:9 cname:x\n"), [layer(9, None)]);
+        assert_eq!(
+            of(""),
+            [(String::new(), None, None)],
+            "learned from the first packet"
+        );
+    }
+}

@@ -141,13 +141,7 @@ impl Negotiator {
                 continue;
             };
             let (down, kind) = (spec.down, spec.kind);
-            let reusable = self.sections.iter().position(|section| {
-                self.setup.reuse_sections
-                    && section.media == Media::Rtp(kind)
-                    && section.slot == Slot::Inactive
-                    && !section.rejected
-            });
-            let place = match reusable {
+            let place = match self.reusable(kind) {
                 Some(place) => place,
                 None if self.sections.len() < MAX_SECTIONS => {
                     let mid = Mid::from(self.sections.len().to_string());
@@ -205,7 +199,7 @@ impl Negotiator {
             };
             let stereo = codec == Codec::Opus && carried.is_some_and(|down| down.spec.stereo);
             let fmtp = if stereo {
-                formats::opus_fmtp(own.fmtp, &[], &["sprop-stereo=1"])
+                formats::with_params(own.fmtp, &[], &["sprop-stereo=1"])
             } else {
                 own.fmtp.to_owned()
             };

@@ -163,8 +163,7 @@ impl Description {
             .find_map(fingerprint)
             .ok_or(SdpFault::NoFingerprint)?;
         Ok(Self {
-            allow_mixed: session.has("extmap-allow-mixed")
-                || (!medias.is_empty() && medias.iter().all(|m| m.has("extmap-allow-mixed"))),
+            allow_mixed: session.has("extmap-allow-mixed"),
             bundle: session
                 .all("group")
                 .find_map(|group| group.strip_prefix("BUNDLE"))

@@ -2,7 +2,7 @@
 
 use super::extensions::Uri;
 use super::formats;
-use super::parse::Media;
+use super::parse::{MAX_SECTIONS, Media};
 use super::{Bound, Negotiator, Publish, Role, SendSpec};
 use crate::ids::{DownTrackId, Mid, UpTrackId};
 use crate::plan::{Codec, Kind, ReceiveFormat};
@@ -107,14 +107,11 @@ pub(super) fn index(kind: Kind) -> usize {
 impl Asked {
     /// An offer came with this many new sections.
     pub(super) fn offered(&mut self, new: [u32; 2]) {
-        for kind in 0..2 {
-            self.counts[kind] = self.counts[kind].saturating_sub(new[kind]);
-            if self.counts[kind] > 0 {
-                self.offers[kind] += 1;
-            }
-            if self.counts[kind] == 0 || self.offers[kind] >= 2 {
-                self.counts[kind] = 0;
-                self.offers[kind] = 0;
+        for ((count, offers), new) in self.counts.iter_mut().zip(&mut self.offers).zip(new) {
+            *count = count.saturating_sub(new);
+            *offers += 1;
+            if *count == 0 || *offers >= 2 {
+                (*count, *offers) = (0, 0);
             }
         }
     }
@@ -175,7 +172,15 @@ impl Negotiator {
         let ended = self.sections.iter().any(|s| s.slot == Slot::Ended);
         match self.setup.role {
             Role::Publisher => false,
-            Role::Subscriber => ended || self.waiting() || self.sections.is_empty(),
+            Role::Subscriber => {
+                let fits = |down: &Down| {
+                    self.sections.len() < MAX_SECTIONS || self.reusable(down.spec.kind).is_some()
+                };
+                let placed = |down: &Down| down.section.is_some();
+                ended
+                    || self.sections.is_empty()
+                    || self.downs.iter().any(|down| !placed(down) && fits(down))
+            }
             Role::Single => {
                 ended
                     || self.downs.iter().any(|down| {
@@ -223,6 +228,16 @@ impl Negotiator {
             }
         }
         self.receive.tracks.retain(|track| track.up != up);
+    }
+
+    /// A section of ours that a waiting down track may take over (subscriber role).
+    pub(super) fn reusable(&self, kind: Kind) -> Option<usize> {
+        self.sections.iter().position(|section| {
+            self.setup.reuse_sections
+                && section.media == Media::Rtp(kind)
+                && section.slot == Slot::Inactive
+                && !section.rejected
+        })
     }
 
     /// All sections that carry a down track.

@@ -9,7 +9,6 @@ use crate::plan::IceCredentials;
 use rtc_sdp::description::common::{Address, Attribute, ConnectionInformation};
 use rtc_sdp::description::media::{MediaDescription, MediaName, RangedPort};
 use rtc_sdp::description::session::{Origin, SessionDescription, TimeDescription, Timing};
-use std::fmt::Write as _;
 
 /// A media section being written.
 #[derive(Debug)]
@@ -155,12 +154,13 @@ pub(super) fn session(
     sections: Vec<Lines>,
 ) -> String {
     let mut attributes = vec![Attribute::new("msid-semantic".into(), Some("WMS *".into()))];
-    let mut fingerprint = String::from("sha-256 ");
-    for (index, byte) in setup.fingerprint.0.iter().enumerate() {
-        let colon = if index == 0 { "" } else { ":" };
-        // Writing to a String cannot fail.
-        let _: std::fmt::Result = write!(fingerprint, "{colon}{byte:02X}");
-    }
+    let hex: Vec<String> = setup
+        .fingerprint
+        .0
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
+    let fingerprint = format!("sha-256 {}", hex.join(":"));
     attributes.push(Attribute::new("fingerprint".into(), Some(fingerprint)));
     if setup.lite {
         attributes.push(Attribute::new("ice-lite".into(), None));

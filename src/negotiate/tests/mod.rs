@@ -1,12 +1,26 @@
 //! What the negotiator answers to real clients, and what holds whatever they do.
 
 mod clients;
+mod faults;
+mod model;
+mod sections;
+mod subscriber;
 
 use super::parse::Description;
-use super::{Negotiator, Publish, Role, SendSpec, Setup};
-use crate::ids::{DownTrackId, Ssrc, UpTrackId};
+use super::{Answer, Negotiator, Publish, Role, SendSpec, Setup};
+use crate::ids::{DownTrackId, Mid, Ssrc, UpTrackId};
 use crate::plan::{Codec, Fingerprint, Format, IceCredentials, Kind, LocalCandidate, Proto};
+use crate::random::Random;
 use crate::secret::Secret;
+use std::collections::HashMap;
+
+/// An SDP of `tests/fixtures`, recorded from a real client or (`.livekit`) from livekit-server 1.13.5.
+macro_rules! fixture {
+    ($name:literal) => {
+        include_str!(concat!("../../../tests/fixtures/", $name, ".sdp"))
+    };
+}
+pub(super) use fixture;
 
 /// Everything LiveKit enables.
 pub(super) const CODECS: [Codec; 9] = [
@@ -91,4 +105,19 @@ pub(super) fn publish(up: u64) -> Publish {
 /// Our own SDP, read as a client would.
 pub(super) fn read(sdp: &str) -> Description {
     Description::parse(sdp).expect("our own SDP can be read")
+}
+
+/// Publications by mid.
+pub(super) fn publishes(list: &[(&str, u64)]) -> HashMap<Mid, Publish> {
+    list.iter()
+        .map(|(mid, up)| (Mid::from(*mid), publish(*up)))
+        .collect()
+}
+
+/// The answer to an offer that is fine.
+pub(super) fn answer_to(negotiator: &mut Negotiator, sdp: &str, list: &[(&str, u64)]) -> Answer {
+    let offer = negotiator.parse_offer(sdp).unwrap();
+    negotiator
+        .answer(offer, &publishes(list), &mut Random::seeded(1))
+        .unwrap()
 }
