@@ -240,7 +240,7 @@ mod tests {
 
     fn batch() -> TxBatch {
         let udp = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        TxBatch::new(vec![udp], Instant::now()).unwrap()
+        TxBatch::new(vec![udp], crate::net::now()).unwrap()
     }
 
     fn receiver() -> UdpSocket {

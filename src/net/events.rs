@@ -28,7 +28,7 @@ pub(super) enum Request {
 /// The senders of all transports of a worker.
 #[derive(Debug, Default)]
 pub(super) struct Outlets {
-    outlets: HashMap<TransportId, Outlet>,
+    open: HashMap<TransportId, Outlet>,
     /// Transports with waiting events.
     waiting: Vec<TransportId>,
     retry_at: Option<Instant>,
@@ -44,16 +44,16 @@ struct Outlet {
 impl Outlets {
     pub(super) fn open(&mut self, id: TransportId, sender: EventSender) {
         let waiting = VecDeque::new();
-        self.outlets.insert(id, Outlet { sender, waiting });
+        self.open.insert(id, Outlet { sender, waiting });
     }
 
     pub(super) fn close(&mut self, id: TransportId) {
-        self.outlets.remove(&id);
+        self.open.remove(&id);
     }
 
     /// Open transports.
     pub(super) fn len(&self) -> usize {
-        self.outlets.len()
+        self.open.len()
     }
 
     /// Events that found no room, or no place to wait.
@@ -68,7 +68,7 @@ impl Outlets {
 
     /// Hands an event to its room, or lets it wait.
     pub(super) fn push(&mut self, now: Instant, id: TransportId, event: Event) -> Option<Request> {
-        let Some(outlet) = self.outlets.get_mut(&id) else {
+        let Some(outlet) = self.open.get_mut(&id) else {
             self.dropped += 1;
             return None;
         };
@@ -77,7 +77,7 @@ impl Outlets {
                 Ok(()) => return None,
                 Err(TrySendError::Full(event)) => event,
                 Err(TrySendError::Closed(_)) => {
-                    self.outlets.remove(&id);
+                    self.open.remove(&id);
                     return Some(Request::Close(id));
                 }
             }
@@ -95,7 +95,7 @@ impl Outlets {
             .retain(|earlier| !is_replaced_by(earlier, &event));
         if outlet.waiting.len() >= WAITING {
             self.dropped += outlet.waiting.len() as u64 + 1;
-            self.outlets.remove(&id);
+            self.open.remove(&id);
             return Some(Request::Close(id));
         }
         outlet.waiting.push_back(event);
@@ -108,9 +108,9 @@ impl Outlets {
             return;
         }
         self.retry_at = None;
-        let outlets = &mut self.outlets;
+        let open = &mut self.open;
         self.waiting.retain(|&id| {
-            let Some(outlet) = outlets.get_mut(&id) else {
+            let Some(outlet) = open.get_mut(&id) else {
                 return false;
             };
             while let Some(event) = outlet.waiting.pop_front() {
@@ -121,7 +121,7 @@ impl Outlets {
                         return true;
                     }
                     Err(TrySendError::Closed(_)) => {
-                        outlets.remove(&id);
+                        open.remove(&id);
                         request(Request::Close(id));
                         return false;
                     }
@@ -197,7 +197,7 @@ mod tests {
         let mut outlets = Outlets::default();
         let (sender, mut room) = mpsc::channel(2);
         outlets.open(ID, sender);
-        let now = Instant::now();
+        let now = crate::net::now();
         assert_eq!(outlets.push(now, ID, data(0)), None);
         assert_eq!(outlets.push(now, ID, data(1)), None);
         assert_eq!(outlets.next_timeout(), None);
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(outlets.push(now, ID, data(4)), None);
         let due = now + RETRY;
         assert_eq!(outlets.next_timeout(), Some(due));
-        assert_eq!(retry(&mut outlets, due - Duration::from_millis(1)), []);
+        assert_eq!(retry(&mut outlets, now), []);
 
         let mut got = Vec::new();
         let mut take = |room: &mut mpsc::Receiver<Event>, count| {
@@ -236,7 +236,7 @@ mod tests {
         let mut outlets = Outlets::default();
         let (sender, mut room) = mpsc::channel(1);
         outlets.open(ID, sender);
-        let now = Instant::now();
+        let now = crate::net::now();
         outlets.push(now, ID, data(0));
         for _ in 0..5_000 {
             outlets.push(now, ID, connected());
@@ -256,7 +256,7 @@ mod tests {
         let mut outlets = Outlets::default();
         let (sender, room) = mpsc::channel(1);
         outlets.open(ID, sender);
-        let now = Instant::now();
+        let now = crate::net::now();
         let mut closed = None;
         for number in 0..=WAITING + 1 {
             assert_eq!(closed, None, "at {number}");
@@ -280,7 +280,7 @@ mod tests {
         let mut outlets = Outlets::default();
         let (sender, _room) = mpsc::channel(1);
         outlets.open(ID, sender);
-        let now = Instant::now();
+        let now = crate::net::now();
         outlets.push(now, ID, data(0));
         outlets.push(now, ID, data(1));
         outlets.close(ID);

@@ -22,7 +22,7 @@ const WAITS: [Duration; 3] = [
 const LOOKUP: Duration = Duration::from_secs(5);
 
 /// The address may change behind our back: home connections get a new one at night.
-pub(super) const RECHECK: Duration = Duration::from_mins(10);
+pub(super) const RECHECK: Duration = Duration::from_secs(600);
 /// The first pause after a failure; it doubles up to [`RECHECK`].
 pub(super) const RETRY: Duration = Duration::from_secs(5);
 
@@ -128,11 +128,11 @@ async fn resolve(server: &str) -> Result<SocketAddr, ExternalError> {
 mod tests {
     use super::*;
 
-    /// Answers the requests after the first `ignored`.
-    async fn server(ignored: usize) -> (String, tokio::task::JoinHandle<()>) {
+    /// A server's address, and what it does: answers the request after the first `ignored`.
+    async fn server(ignored: usize) -> (String, impl Future<Output = ()>) {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap().to_string();
-        let task = tokio::spawn(async move {
+        let serve = async move {
             let mut buffer = [0; 100];
             for _ in 0..ignored {
                 socket.recv(&mut buffer).await.unwrap();
@@ -141,24 +141,21 @@ mod tests {
             let mapped = "203.0.113.9:1234".parse().unwrap();
             let response = stun::tests::response_to(&buffer[..len], mapped);
             let mut foreign = response.clone();
-            foreign[12] ^= 1;
+            foreign[8] ^= 1;
             socket.send_to(&foreign, from).await.unwrap();
             socket.send_to(&response, from).await.unwrap();
-        });
-        (address, task)
+        };
+        (address, serve)
     }
 
     #[tokio::test]
     async fn a_server_tells_our_address_after_a_lost_request() {
-        let (address, task) = server(1).await;
-        let found = discover(
-            &[format!("stun:{address}")],
-            Ipv4Addr::LOCALHOST,
-            &mut Random::seeded(1),
-        )
-        .await;
+        let (address, serve) = server(1).await;
+        let servers = [format!("stun:{address}")];
+        let mut random = Random::seeded(1);
+        let ask = discover(&servers, Ipv4Addr::LOCALHOST, &mut random);
+        let (found, ()) = tokio::join!(ask, serve);
         assert_eq!(found.unwrap(), Ipv4Addr::new(203, 0, 113, 9));
-        task.await.unwrap();
     }
 
     #[tokio::test]
@@ -167,17 +164,14 @@ mod tests {
             let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             socket.local_addr().unwrap().to_string()
         };
-        let (open, task) = server(0).await;
-        let found = discover(
-            &[closed.clone(), open],
-            Ipv4Addr::LOCALHOST,
-            &mut Random::seeded(1),
-        )
-        .await;
+        let (open, serve) = server(0).await;
+        let servers = [closed, open];
+        let mut random = Random::seeded(1);
+        let ask = discover(&servers, Ipv4Addr::LOCALHOST, &mut random);
+        let (found, ()) = tokio::join!(ask, serve);
         assert_eq!(found.unwrap(), Ipv4Addr::new(203, 0, 113, 9));
-        task.await.unwrap();
 
-        let error = discover(&[closed], Ipv4Addr::LOCALHOST, &mut Random::seeded(1)).await;
+        let error = discover(&servers[..1], Ipv4Addr::LOCALHOST, &mut random).await;
         assert!(
             matches!(error, Err(ExternalError::Send { .. })),
             "{error:?}"

@@ -117,14 +117,14 @@ mod tests {
         let load = Load::new(start);
         load.set_transports(transports);
         let mut meter = Meter::new(start);
-        let end = start + WINDOW;
-        meter.turn(end - Duration::from_millis(permille), end, &load);
+        let asleep = WINDOW.saturating_sub(Duration::from_millis(permille));
+        meter.turn(start + asleep, start + WINDOW, &load);
         load
     }
 
     #[test]
     fn load_is_the_share_of_the_window_and_fades_when_asleep() {
-        let start = Instant::now();
+        let start = crate::net::now();
         let load = Load::new(start);
         let mut meter = Meter::new(start);
         let at = |ms| start + Duration::from_millis(ms);
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_room_stays_at_home_until_its_worker_is_busy() {
-        let start = Instant::now();
+        let start = crate::net::now();
         let now = start + WINDOW;
         let (calm, busy, idle) = (
             load(start, 600, 9),
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn alike_workers_differ_by_transports_and_then_take_turns() {
-        let start = Instant::now();
+        let start = crate::net::now();
         let now = start + WINDOW;
         let (one, two) = (load(start, 20, 3), load(start, 40, 2));
         assert_eq!(place(&[&one, &two], None, 0, now), WorkerId(1));

@@ -294,13 +294,12 @@ pub(super) fn report_buffers<'a>(sockets: impl Iterator<Item = &'a Udp> + Clone)
 
 /// The command that makes the system grant full buffers; `None` when it does.
 fn buffer_remedy(receive: usize, send: usize) -> Option<String> {
-    let mut command = "sysctl -w".to_owned();
-    for (size, name) in [(receive, "rmem_max"), (send, "wmem_max")] {
-        if size < BUFFER {
-            command += &format!(" net.core.{name}={BUFFER}");
-        }
-    }
-    (receive < BUFFER || send < BUFFER).then_some(command)
+    let too_small: Vec<_> = [(receive, "rmem_max"), (send, "wmem_max")]
+        .into_iter()
+        .filter(|(size, _)| *size < BUFFER)
+        .map(|(_, name)| format!(" net.core.{name}={BUFFER}"))
+        .collect();
+    (!too_small.is_empty()).then(|| format!("sysctl -w{}", too_small.concat()))
 }
 
 #[cfg(test)]
@@ -347,7 +346,7 @@ mod tests {
         let segments = udp.max_segments();
         let foreign = "198.51.100.1".parse().unwrap();
         let remote = "127.0.0.1:9".parse().unwrap();
-        let error = udp.send(Instant::now(), foreign, remote, &[1; 300], 100);
+        let error = udp.send(crate::net::now(), foreign, remote, &[1; 300], 100);
         assert_eq!(error, Err(SendError::Refused(3)));
         assert_eq!(udp.max_segments(), segments);
     }
@@ -377,7 +376,7 @@ mod tests {
         assert_eq!(remote, client.local_addr().unwrap());
         assert_eq!(bytes, b"hello");
         server
-            .send(Instant::now(), local, remote, b"answer", 6)
+            .send(crate::net::now(), local, remote, b"answer", 6)
             .unwrap();
         let mut answer = [0; 16];
         let (len, from) = client.recv_from(&mut answer).unwrap();

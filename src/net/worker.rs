@@ -144,8 +144,8 @@ impl Worker {
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                tracing::error!(worker = self.id.0, %error, "epoll");
-                std::thread::sleep(NAP);
+                tracing::error!(worker = self.id.0, %error, "epoll does not work: this worker ends");
+                return;
             }
             let woke = super::now();
             for event in &events {
@@ -266,12 +266,12 @@ impl Worker {
             Command::CloseTransport { id } => closed = Some(*id),
             Command::OpenTransport { id, events, .. } => self.outlets.open(*id, events.clone()),
             Command::Stop => self.stopping = true,
-            Command::Report { .. } => {}
             Command::AddRemoteCandidate { .. }
             | Command::CloseDown { .. }
             | Command::CloseMirror { .. }
             | Command::OpenDown { .. }
             | Command::OpenMirror { .. }
+            | Command::Report { .. }
             | Command::SendData { .. }
             | Command::SetMirror { .. }
             | Command::SetMuted { .. }

@@ -16,9 +16,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-/// The DTLS certificate of the process.
-#[derive(Debug)]
-pub struct Certificate;
+pub use super::certificate::Certificate;
 
 /// What a plane needs to begin.
 #[derive(Debug, Clone)]
