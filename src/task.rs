@@ -78,6 +78,7 @@ impl Tasks {
             id,
             name,
         };
+        #[expect(clippy::disallowed_methods, reason = "this is where tasks are tracked")]
         let handle = tokio::spawn(async move {
             let _entry = entry;
             future.await;

@@ -143,7 +143,7 @@ async fn written(
     outbox: impl Stream<Item = Outgoing> + Unpin,
     pongs: mpsc::Receiver<signal_response::Message>,
 ) -> (End, Vec<Message>) {
-    let (sent, frames) = std::sync::mpsc::channel();
+    let (sent, frames) = std::sync::mpsc::sync_channel(16);
     let mut sink = pin!(futures_util::sink::unfold(sent, async |sent, frame| {
         sent.send(frame).map(|()| sent)
     }));
