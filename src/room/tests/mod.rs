@@ -1,5 +1,7 @@
 //! The room's promises, driven as its task drives it: requests and events in, messages and commands out.
 
+mod calls;
+
 use super::*;
 use crate::ids::TransportId;
 use crate::plan::{Channel, Proto};
@@ -22,6 +24,7 @@ struct Lab {
     commands: Vec<Command>,
     opened: Vec<TransportId>,
     sessions: u64,
+    worker: WorkerId,
 }
 
 impl Lab {
@@ -52,6 +55,7 @@ impl Lab {
             commands: Vec::new(),
             opened: Vec::new(),
             sessions: 0,
+            worker: WorkerId(0),
         }
     }
 
@@ -91,7 +95,7 @@ impl Lab {
         };
         change(&mut join);
         let place = Place {
-            worker: WorkerId(0),
+            worker: self.worker,
             candidates: Arc::new([]),
         };
         let result = self.room.join(self.now, session, join, place);

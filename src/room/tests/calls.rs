@@ -1,0 +1,447 @@
+//! Calls of two with the SDP of real clients: who is told what of whose tracks, and what the workers are told.
+
+use super::*;
+use crate::ids::{Ssrc, UpTrackId};
+use crate::plan::{Codec, DownTrackPlan, Format, Kind, Wanted};
+use crate::protocol::livekit::{
+    MuteTrackRequest, SessionDescription, SubscriptionPermission, TrackInfo, UpdateSubscription,
+    UpdateTrackSettings,
+};
+
+const JOIN: &str = include_str!("../../../tests/fixtures/chromium-v1-join.sdp");
+const PUBLISH: &str = include_str!("../../../tests/fixtures/chromium-v1-publish.sdp");
+
+fn offer(sdp: &str, id: u32) -> SessionDescription {
+    SessionDescription {
+        r#type: "offer".to_owned(),
+        sdp: sdp.to_owned(),
+        id,
+        ..Default::default()
+    }
+}
+
+/// A publisher (microphone and simulcast camera) and a subscriber, on workers of choice.
+struct Call {
+    lab: Lab,
+    alice: SessionId,
+    bob: SessionId,
+    audio: TrackInfo,
+    video: TrackInfo,
+}
+
+impl Call {
+    fn new(workers: [u8; 2]) -> Self {
+        let mut lab = Lab::new();
+        lab.worker = WorkerId(workers[0]);
+        let join = |join: &mut Join| join.publisher_offer = Some(offer(JOIN, 1));
+        let alice = lab.join_with("alice", join).unwrap();
+        lab.connect();
+        lab.heard(alice);
+        let microphone = AddTrackRequest {
+            cid: "mic".to_owned(),
+            source: TrackSource::Microphone as i32,
+            ..Default::default()
+        };
+        lab.request(alice, signal_request::Message::AddTrack(microphone));
+        let layers = [180, 360, 720]
+            .into_iter()
+            .enumerate()
+            .map(|(quality, height)| proto::VideoLayer {
+                quality: quality as i32,
+                width: height * 16 / 9,
+                height,
+                ..Default::default()
+            });
+        let camera = AddTrackRequest {
+            layers: layers.collect(),
+            ..camera()
+        };
+        lab.request(alice, signal_request::Message::AddTrack(camera));
+        lab.request(alice, signal_request::Message::Offer(offer(PUBLISH, 2)));
+        let video = lab
+            .published()
+            .into_iter()
+            .find(|(_, kind)| *kind == Kind::Video)
+            .unwrap()
+            .0;
+        let format = Format {
+            codec: Codec::Vp8,
+            variant: 0,
+        };
+        for spatial in 0..3 {
+            lab.event(Event::LayerSeen {
+                up: video,
+                spatial,
+                ssrc: Ssrc(100 + u32::from(spatial)),
+                format,
+            });
+        }
+        let tracks = lab.tracks_of("alice", alice);
+        let by = |kind: TrackType| tracks.iter().find(|t| t.r#type() == kind).unwrap().clone();
+        let (audio, video) = (by(TrackType::Audio), by(TrackType::Video));
+        lab.worker = WorkerId(workers[1]);
+        lab.commands.clear();
+        let bob = lab.join_with("bob", join).unwrap();
+        lab.connect();
+        Self {
+            lab,
+            alice,
+            bob,
+            audio,
+            video,
+        }
+    }
+
+    fn downs(&self) -> Vec<DownTrackPlan> {
+        self.lab
+            .commands
+            .iter()
+            .filter_map(|command| match command {
+                Command::OpenDown { plan } => Some((**plan).clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn down(&self, kind: Kind) -> DownTrackPlan {
+        self.downs()
+            .into_iter()
+            .find(|plan| plan.kind == kind)
+            .unwrap()
+    }
+}
+
+impl Lab {
+    /// What the worker was last told to receive.
+    fn published(&self) -> Vec<(UpTrackId, Kind)> {
+        self.commands
+            .iter()
+            .rev()
+            .find_map(|command| match command {
+                Command::SetReceive { plan, .. } => Some(&plan.tracks),
+                _ => None,
+            })
+            .map_or_else(Vec::new, |tracks| {
+                tracks.iter().map(|t| (t.up, t.kind)).collect()
+            })
+    }
+
+    /// The newest list of tracks that a session was told of somebody.
+    fn tracks_of(&mut self, identity: &str, session: SessionId) -> Vec<TrackInfo> {
+        let mut newest = Vec::new();
+        for message in self.heard(session) {
+            if let signal_response::Message::Update(update) = message {
+                for info in update
+                    .participants
+                    .into_iter()
+                    .filter(|p| p.identity == identity)
+                {
+                    newest = info.tracks;
+                }
+            }
+        }
+        newest
+    }
+}
+
+#[test]
+fn audio_is_announced_with_its_sdp_and_simulcast_with_its_first_packet() {
+    let call = Call::new([0, 0]);
+    assert_eq!(call.audio.mime_type, "audio/red");
+    assert_eq!(call.video.mime_type, "video/VP8");
+    let layers: Vec<(String, u32, i32)> = call.video.codecs[0]
+        .layers
+        .iter()
+        .map(|layer| (layer.rid.clone(), layer.ssrc, layer.spatial_layer))
+        .collect();
+    let expected = [("q", 100, 0), ("h", 101, 1), ("f", 102, 2)];
+    assert_eq!(
+        layers,
+        expected.map(|(rid, ssrc, spatial)| (rid.to_owned(), ssrc, spatial))
+    );
+    assert!(!call.video.mid.is_empty());
+}
+
+#[test]
+fn a_joiner_gets_all_tracks_with_its_very_first_answer() {
+    let mut call = Call::new([0, 0]);
+    let heard = call.lab.heard(call.bob);
+    let kinds: Vec<&str> = heard.iter().map(kind).collect();
+    assert_eq!(kinds[..2], ["join", "refresh_token"]);
+    let answer = heard
+        .iter()
+        .find_map(|message| match message {
+            signal_response::Message::Answer(answer) => Some(answer),
+            _ => None,
+        })
+        .unwrap();
+    assert_eq!(answer.id, 1, "the answer has the offer's id");
+    let mut named: Vec<&String> = answer.mid_to_track_id.values().collect();
+    named.sort();
+    let mut sids = vec![&call.audio.sid, &call.video.sid];
+    sids.sort();
+    assert_eq!(named, sids);
+    assert_eq!(call.downs().len(), 2);
+    let video = call.down(Kind::Video);
+    assert_eq!(
+        video.wanted,
+        Wanted {
+            paused: false,
+            max_spatial: 2,
+            max_temporal: 255
+        }
+    );
+    assert!(answer.sdp.contains(&format!("a=ssrc:{} ", video.ssrc.0)));
+    let told = call.lab.heard(call.alice);
+    let subscribed = told
+        .iter()
+        .filter(|message| matches!(message, signal_response::Message::TrackSubscribed(_)));
+    assert_eq!(
+        subscribed.count(),
+        2,
+        "the publisher knows that somebody has its tracks"
+    );
+}
+
+#[test]
+fn tracks_of_another_worker_are_mirrored_while_somebody_there_has_them() {
+    let mut call = Call::new([0, 1]);
+    let mirrors = |commands: &[Command]| -> Vec<(bool, UpTrackId)> {
+        commands
+            .iter()
+            .filter_map(|command| match command {
+                Command::SetMirror { up, on, to } if *to == WorkerId(1) => Some((*on, *up)),
+                _ => None,
+            })
+            .collect()
+    };
+    assert_eq!(
+        mirrors(&call.lab.commands)
+            .iter()
+            .filter(|(on, _)| *on)
+            .count(),
+        2
+    );
+    let video = call.down(Kind::Video);
+    call.lab.commands.clear();
+    let update = UpdateSubscription {
+        track_sids: vec![call.video.sid.clone()],
+        ..Default::default()
+    };
+    call.lab
+        .request(call.bob, signal_request::Message::Subscription(update));
+    assert!(
+        call.lab
+            .commands
+            .iter()
+            .any(|c| matches!(c, Command::CloseDown { down } if *down == video.down))
+    );
+    assert!(
+        mirrors(&call.lab.commands).is_empty(),
+        "the last frames still pass"
+    );
+    call.lab.event(Event::DownClosed {
+        down: video.down,
+        sent: true,
+    });
+    assert_eq!(mirrors(&call.lab.commands), [(false, video.up)]);
+    assert!(
+        call.lab
+            .commands
+            .iter()
+            .any(|c| matches!(c, Command::CloseMirror { up } if *up == video.up))
+    );
+}
+
+#[test]
+fn a_track_taken_back_and_wanted_again_gets_a_section_again() {
+    let mut call = Call::new([0, 0]);
+    let video = call.down(Kind::Video);
+    let mut update = UpdateSubscription {
+        track_sids: vec![call.video.sid.clone()],
+        ..Default::default()
+    };
+    call.lab.request(
+        call.bob,
+        signal_request::Message::Subscription(update.clone()),
+    );
+    call.lab.event(Event::DownClosed {
+        down: video.down,
+        sent: true,
+    });
+    update.subscribe = true;
+    call.lab
+        .request(call.bob, signal_request::Message::Subscription(update));
+    call.lab.heard(call.bob);
+    call.lab.wait(Duration::from_millis(200));
+    let nudged = call.lab.heard(call.bob);
+    assert!(
+        nudged
+            .iter()
+            .any(|m| matches!(m, signal_response::Message::MediaSectionsRequirement(_))),
+        "{nudged:?}"
+    );
+    call.lab.commands.clear();
+    call.lab
+        .request(call.bob, signal_request::Message::Offer(offer(JOIN, 2)));
+    let again = call.down(Kind::Video);
+    assert_ne!(again.down, video.down);
+    assert_eq!(again.up, video.up);
+}
+
+#[test]
+fn settings_become_layers_after_a_moment_and_showing_again_at_once() {
+    let mut call = Call::new([0, 0]);
+    let down = call.down(Kind::Video).down;
+    let track_sids = vec![call.video.sid.clone()];
+    let wanted = |lab: &mut Lab| -> Vec<Wanted> {
+        std::mem::take(&mut lab.commands)
+            .into_iter()
+            .filter_map(|command| match command {
+                Command::SetWanted { down: of, wanted } if of == down => Some(wanted),
+                _ => None,
+            })
+            .collect()
+    };
+    call.lab.commands.clear();
+    let small = UpdateTrackSettings {
+        track_sids: track_sids.clone(),
+        width: 160,
+        height: 90,
+        ..Default::default()
+    };
+    call.lab
+        .request(call.bob, signal_request::Message::TrackSetting(small));
+    assert!(wanted(&mut call.lab).is_empty());
+    call.lab.wait(Duration::from_millis(100));
+    assert_eq!(wanted(&mut call.lab)[0].max_spatial, 0);
+    let off = UpdateTrackSettings {
+        track_sids: track_sids.clone(),
+        disabled: true,
+        ..Default::default()
+    };
+    call.lab
+        .request(call.bob, signal_request::Message::TrackSetting(off));
+    call.lab.wait(Duration::from_millis(100));
+    assert!(wanted(&mut call.lab)[0].paused);
+    let big = UpdateTrackSettings {
+        track_sids,
+        width: 1280,
+        height: 720,
+        ..Default::default()
+    };
+    call.lab
+        .request(call.bob, signal_request::Message::TrackSetting(big));
+    assert_eq!(
+        wanted(&mut call.lab),
+        [Wanted {
+            paused: false,
+            max_spatial: 2,
+            max_temporal: 255
+        }]
+    );
+}
+
+#[test]
+fn a_mute_reaches_the_worker_and_everybody_once() {
+    let mut call = Call::new([0, 0]);
+    call.lab.heard(call.bob);
+    call.lab.commands.clear();
+    let mute = MuteTrackRequest {
+        sid: call.audio.sid.clone(),
+        muted: true,
+    };
+    call.lab
+        .request(call.alice, signal_request::Message::Mute(mute.clone()));
+    call.lab
+        .request(call.alice, signal_request::Message::Mute(mute));
+    let muted = call
+        .lab
+        .commands
+        .iter()
+        .filter(|c| matches!(c, Command::SetMuted { muted: true, .. }));
+    assert_eq!(muted.count(), 1);
+    let tracks = call.lab.tracks_of("alice", call.bob);
+    assert!(
+        tracks
+            .iter()
+            .find(|t| t.sid == call.audio.sid)
+            .unwrap()
+            .muted
+    );
+}
+
+#[test]
+fn a_revoked_track_ends_and_comes_back_when_allowed_again() {
+    let mut call = Call::new([0, 0]);
+    let downs: Vec<_> = call.downs().iter().map(|plan| plan.down).collect();
+    call.lab.heard(call.bob);
+    call.lab.request(
+        call.alice,
+        signal_request::Message::SubscriptionPermission(SubscriptionPermission::default()),
+    );
+    for down in downs {
+        call.lab.event(Event::DownClosed { down, sent: true });
+    }
+    let told = |lab: &mut Lab, bob| -> Vec<bool> {
+        lab.heard(bob)
+            .into_iter()
+            .filter_map(|message| match message {
+                signal_response::Message::SubscriptionPermissionUpdate(update) => {
+                    Some(update.allowed)
+                }
+                _ => None,
+            })
+            .collect()
+    };
+    assert_eq!(told(&mut call.lab, call.bob), [false, false]);
+    let all = SubscriptionPermission {
+        all_participants: true,
+        ..Default::default()
+    };
+    call.lab.request(
+        call.alice,
+        signal_request::Message::SubscriptionPermission(all),
+    );
+    assert_eq!(told(&mut call.lab, call.bob), [true, true]);
+    call.lab.commands.clear();
+    call.lab
+        .request(call.bob, signal_request::Message::Offer(offer(JOIN, 2)));
+    assert_eq!(call.downs().len(), 2);
+}
+
+#[test]
+fn a_publisher_that_goes_takes_its_tracks_along() {
+    let mut call = Call::new([0, 1]);
+    let downs: Vec<_> = call.downs().iter().map(|plan| plan.down).collect();
+    call.lab.heard(call.bob);
+    call.lab.commands.clear();
+    call.lab.request(
+        call.alice,
+        signal_request::Message::Leave(LeaveRequest::default()),
+    );
+    for down in &downs {
+        assert!(
+            call.lab
+                .commands
+                .iter()
+                .any(|c| matches!(c, Command::CloseDown { down: id } if id == down))
+        );
+        call.lab.event(Event::DownClosed {
+            down: *down,
+            sent: true,
+        });
+    }
+    let closed = call
+        .lab
+        .commands
+        .iter()
+        .filter(|c| matches!(c, Command::CloseMirror { .. }));
+    assert_eq!(closed.count(), 2);
+    call.lab.wait(Duration::from_millis(200));
+    assert!(call.lab.heard(call.bob).iter().any(|message| matches!(
+        message,
+        signal_response::Message::MediaSectionsRequirement(_)
+    )));
+    assert!(call.lab.room.downs.is_empty() && call.lab.room.ups.is_empty());
+}
