@@ -4,6 +4,7 @@
 //! nothing of subscribers. Packets are found by their extended sequence number; their bytes lie in one circular buffer.
 //! Both parts start small and double while they would forget a packet younger than a second, up to a bound.
 
+use super::codec::vp8::Vp8Descriptor;
 use crate::plan::{Format, Kind};
 use std::time::{Duration, Instant};
 
@@ -37,29 +38,16 @@ pub struct Facts {
     pub frame_start: bool,
     /// Temporal layer, 0 when there is none.
     pub temporal: u8,
-    /// The VP8 payload descriptor, when it has one that is rewritten.
-    pub vp8: Vp8Facts,
+    /// A layer above can be taken up here.
+    pub switch_up: bool,
+    /// The VP8 payload descriptor.
+    pub vp8: Option<Vp8Descriptor>,
     /// RFC 6464 byte (voice flag and level), when it was sent.
     pub audio_level: Option<u8>,
     /// Bytes of AV1 dependency descriptor at the start of the body.
     pub descriptor_len: u8,
     /// Bytes of abs-capture-time after that.
     pub capture_len: u8,
-}
-
-/// Fields of a VP8 payload descriptor (RFC 7741 §4.2).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Vp8Facts {
-    /// Its length; 0: the packet is not VP8.
-    pub len: u8,
-    /// Picture id, and whether it is written in 15 bits.
-    pub picture_id: Option<u16>,
-    /// Temporal level zero index.
-    pub tl0: Option<u8>,
-    /// Key frame index, 5 bits.
-    pub key_index: Option<u8>,
-    /// Layer sync: depends on the base layer only.
-    pub sync: bool,
 }
 
 /// A packet in the cache.
@@ -302,7 +290,8 @@ mod tests {
             key_frame: false,
             frame_start: false,
             temporal: 0,
-            vp8: Vp8Facts::default(),
+            switch_up: false,
+            vp8: None,
             audio_level: None,
             descriptor_len: 0,
             capture_len: 0,

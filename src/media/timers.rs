@@ -12,12 +12,8 @@ use std::time::Instant;
 pub enum Wake {
     /// A down track, by its place.
     Down(u32),
-    /// A feed, by its place.
-    Feed(u32),
     /// A transport, by its place.
     Transport(u32),
-    /// An up track, by its place.
-    Up(u32),
 }
 
 /// The wish of one piece, kept beside its state.
@@ -76,20 +72,20 @@ mod tests {
         let ms = |n| start + Duration::from_millis(n);
         let mut timers = Timers::default();
         let mut armed = Armed::default();
-        timers.arm(&mut armed, Wake::Up(1), ms(50));
-        timers.arm(&mut armed, Wake::Up(1), ms(80));
-        timers.arm(&mut armed, Wake::Up(1), ms(20));
+        timers.arm(&mut armed, Wake::Down(1), ms(50));
+        timers.arm(&mut armed, Wake::Down(1), ms(80));
+        timers.arm(&mut armed, Wake::Down(1), ms(20));
         assert_eq!(timers.next(), Some(ms(20)));
         assert_eq!(timers.pop(ms(19)), None);
         let mut fired = Vec::new();
         while let Some((at, wake)) = timers.pop(ms(100)) {
-            assert_eq!(wake, Wake::Up(1));
+            assert_eq!(wake, Wake::Down(1));
             if armed.fired(at) {
                 fired.push(at);
             }
         }
         assert_eq!(fired, [ms(20)]);
-        timers.arm(&mut armed, Wake::Up(1), ms(120));
+        timers.arm(&mut armed, Wake::Down(1), ms(120));
         assert_eq!(timers.next(), Some(ms(120)));
     }
 }

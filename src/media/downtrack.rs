@@ -1,0 +1,643 @@
+//! One track as one subscriber gets it: which encoding, from which packet on, under which numbers.
+//!
+//! Owned by the plane, on the subscriber's worker; it reads a [`Feed`] and never learns whose. It decides and counts; the
+//! plane writes, seals and sends what it decided. Flow of a packet: the gate (paused, encoding, key frame, temporal
+//! layer), the format, the numbers ([`Munger`], [`Vp8Munger`]), the history. Behaviour of livekit 1.13.5
+//! pkg/sfu/{forwarder,downtrack}.go.
+
+use super::cache::{Facts, Packet};
+use super::codec::{blank, vp8::Vp8Descriptor};
+use super::feed::Feed;
+use super::history::{History, Origin, Sent};
+use super::layer::{Limit, MAX_LAYERS, choose};
+use super::munger::{Munger, Refusal};
+use super::mute::Filler;
+use super::timers::Armed;
+use super::vp8_munger::Vp8Munger;
+use crate::ids::PayloadType;
+use crate::plan::{Codec, DownTrackPlan, Format, Kind, Wanted};
+use crate::random::Random;
+use crate::rtp::rtcp::{ReportBlock, SenderInfo};
+use std::time::{Duration, Instant};
+
+/// How long a new down track waits for a key frame of the layer it aims for before it takes any.
+const GRACE: Duration = Duration::from_secs(1);
+/// How often the choice of the layer is looked at while packets come.
+const REVIEW: Duration = Duration::from_millis(100);
+/// Pause between requests for a key frame: two round trips within these bounds (livekit.md 4.2).
+const REQUEST_MIN: Duration = Duration::from_millis(200);
+const REQUEST_MAX: Duration = Duration::from_secs(1);
+/// Sender reports, livekit.md 4.2; the first follows the first packet closely, for lip sync.
+const REPORT: Duration = Duration::from_secs(3);
+const FIRST_REPORT: Duration = Duration::from_millis(200);
+/// How long the first waits for the publisher's clock.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Round trip while none was measured (livekit.md 4.1).
+const DEFAULT_RTT: Duration = Duration::from_millis(70);
+
+/// A hole that no loss makes: the publisher began anew, and what follows is not joined to what was.
+const LONGEST_HOLE: u64 = 3_000;
+
+/// Where a down track's transport and feed are.
+#[derive(Debug, Clone, Copy)]
+pub struct Places {
+    /// Place of the subscriber's transport.
+    pub transport: u32,
+    /// Place of the feed.
+    pub feed: u32,
+}
+
+/// A frame that is made here.
+#[derive(Debug, Clone, Copy)]
+pub struct Made {
+    /// Extended sequence number.
+    pub out: u64,
+    /// Timestamp.
+    pub timestamp: u32,
+    /// The marker.
+    pub marker: bool,
+    /// The VP8 descriptor.
+    pub vp8: Option<Vp8Descriptor>,
+}
+
+/// What is to be sent for a packet of the feed.
+#[derive(Debug, Clone, Copy)]
+pub struct Verdict {
+    /// Extended sequence number on the wire.
+    pub out: u64,
+    /// Timestamp on the wire.
+    pub timestamp: u32,
+    /// Payload type on the wire.
+    pub pt: PayloadType,
+    /// The marker.
+    pub marker: bool,
+    /// What stands in the VP8 descriptor.
+    pub vp8: Option<Vp8Descriptor>,
+    /// Only the primary encoding of a RED payload.
+    pub unwrap_red: bool,
+    /// An encoding begins with it.
+    pub is_beginning: bool,
+}
+
+/// Why a packet is not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withheld {
+    /// The subscriber wants nothing, or another encoding, or waits for a key frame.
+    Gate,
+    /// The subscriber has no payload type for it.
+    NoFormat,
+    /// It was sent before, or its place is gone.
+    Late,
+    /// Padding only, or above the temporal layers wanted.
+    Skipped,
+}
+
+/// How a format goes to the subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Outlet {
+    pt: PayloadType,
+    rtx: Option<PayloadType>,
+    unwrap_red: bool,
+}
+
+/// A down track.
+#[derive(Debug)]
+pub struct DownTrack {
+    /// What negotiation said.
+    pub plan: DownTrackPlan,
+    /// Place of the subscriber's transport.
+    pub transport: u32,
+    /// Place of the feed.
+    pub feed: u32,
+    /// Its timer.
+    pub armed: Armed,
+    /// What it sent.
+    pub history: History,
+    /// Silence or black frames that it sends now.
+    pub filler: Option<Filler>,
+    /// It ends when the filler does.
+    pub is_closing: bool,
+    /// The receiver has reported on the source: no MID any more.
+    pub is_known: bool,
+    /// What congestion leaves.
+    pub limit: Limit,
+    /// Packets and payload bytes sent.
+    pub packets: u32,
+    /// Payload bytes sent.
+    pub octets: u32,
+    /// Next sequence number of the retransmission stream, extended.
+    pub rtx_next: u64,
+    /// When the first packet was sent.
+    began: Option<Instant>,
+    /// When the newest timestamp was sent.
+    last: Option<Instant>,
+    /// When the next sender report is due.
+    pub report_at: Option<Instant>,
+    /// Packets at the last sender report.
+    pub reported_packets: u32,
+    /// Reports sent: middle 32 bits of their NTP time, and when.
+    pub reports: [Option<(u32, Instant)>; 2],
+    rtt: Option<Duration>,
+    wanted: Wanted,
+    current: Option<u8>,
+    target: Option<u8>,
+    needs_key_frame: bool,
+    /// Until when only the layer aimed for is taken; set by the first packet offered.
+    grace_until: Option<Instant>,
+    review_at: Instant,
+    request_at: Instant,
+    /// The newest packet of the current encoding that was let through.
+    newest_index: u64,
+    temporal: u8,
+    munger: Munger,
+    vp8: Vp8Munger,
+    /// The format met last and how it goes out; formats change rarely.
+    outlet: Option<(Format, Option<Outlet>)>,
+}
+
+impl DownTrack {
+    /// A down track that has sent nothing.
+    pub fn new(now: Instant, plan: DownTrackPlan, places: Places, random: &mut Random) -> Self {
+        Self {
+            wanted: plan.wanted,
+            plan,
+            transport: places.transport,
+            feed: places.feed,
+            armed: Armed::default(),
+            history: History::new(now),
+            filler: None,
+            is_closing: false,
+            is_known: false,
+            limit: Limit::default(),
+            packets: 0,
+            octets: 0,
+            // The third quarter of the range, so that neither end is near (livekit.md 4.2).
+            rtx_next: (1 << 16) + 0x8000 + u64::from(random.u32() & 0x3fff),
+            began: None,
+            last: None,
+            report_at: None,
+            reported_packets: 0,
+            reports: [None; 2],
+            rtt: None,
+            current: None,
+            target: None,
+            needs_key_frame: true,
+            grace_until: None,
+            review_at: now,
+            request_at: now,
+            newest_index: 0,
+            temporal: 0,
+            munger: Munger::new((random.u32() & 0x7fff) as u16, random.u32()),
+            vp8: Vp8Munger::new(random.u32() as u16),
+            outlet: None,
+        }
+    }
+
+    /// Takes over a new plan for the same track: other payload types, ids or section; the numbers go on.
+    pub fn set_plan(&mut self, plan: DownTrackPlan) {
+        if plan.ssrc != self.plan.ssrc || plan.mid != self.plan.mid {
+            self.is_known = false;
+        }
+        self.outlet = None;
+        let wanted = plan.wanted;
+        self.plan = plan;
+        self.set_wanted(wanted);
+    }
+
+    /// The subscriber's wish has changed.
+    pub fn set_wanted(&mut self, wanted: Wanted) {
+        if self.wanted.paused && !wanted.paused {
+            // What was missed meanwhile is no loss: the numbers go on without a hole.
+            self.cut();
+        }
+        self.wanted = wanted;
+        self.plan.wanted = wanted;
+    }
+
+    /// The next packet begins anew: a key frame for video, and no hole in the numbers.
+    pub fn cut(&mut self) {
+        self.needs_key_frame = true;
+        self.request_at = self.review_at;
+    }
+
+    /// Whether it has ever sent anything.
+    pub fn has_sent(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// The encoding that is sent now.
+    pub fn current(&self) -> Option<u8> {
+        self.current
+    }
+
+    /// Whether it wants packets at all.
+    pub fn is_open(&self) -> bool {
+        !self.wanted.paused && !self.is_closing
+    }
+
+    /// The round trip to the subscriber.
+    pub fn rtt(&self) -> Duration {
+        self.rtt.unwrap_or(DEFAULT_RTT)
+    }
+
+    /// The codec that is sent now, for fillers.
+    pub fn codec(&self) -> Option<(Codec, PayloadType, Option<PayloadType>)> {
+        let (format, outlet) = self.outlet?;
+        let outlet = outlet?;
+        let codec = if outlet.unwrap_red {
+            Codec::Opus
+        } else {
+            format.codec
+        };
+        Some((codec, outlet.pt, outlet.rtx))
+    }
+
+    /// Looks at the choice of the encoding; called while packets come.
+    pub fn review(&mut self, now: Instant, feed: &Feed) {
+        if feed.kind == Kind::Audio || now < self.review_at {
+            return;
+        }
+        self.review_at = now + REVIEW;
+        let live = feed.live(now);
+        let highest = (0..MAX_LAYERS as u8)
+            .rev()
+            .find(|&layer| live[usize::from(layer)])
+            .unwrap_or(0);
+        self.limit.relax(now, highest);
+        let most = self.wanted.max_spatial.min(self.limit.cap());
+        let target = choose(live, most, self.current);
+        if target != self.target {
+            self.target = target;
+            if target != self.current {
+                self.request_at = now;
+            }
+        }
+    }
+
+    /// The encoding of which a key frame is to be asked for now.
+    pub fn poll_key_frame(&mut self, now: Instant, feed: &Feed) -> Option<u8> {
+        if !self.waits_for_key_frame(feed) || now < self.request_at {
+            return None;
+        }
+        self.request_at = now + (self.rtt() * 2).clamp(REQUEST_MIN, REQUEST_MAX);
+        let is_late = self.grace_until.is_some_and(|until| until <= now);
+        if self.current.is_none() && is_late {
+            // The layer aimed for does not come: any one will do.
+            return choose(feed.live(now), 0, self.target);
+        }
+        self.target
+    }
+
+    /// When [`Self::poll_key_frame`] wants to be asked next.
+    pub fn key_frame_timeout(&self, feed: &Feed) -> Option<Instant> {
+        self.waits_for_key_frame(feed).then_some(self.request_at)
+    }
+
+    fn waits_for_key_frame(&self, feed: &Feed) -> bool {
+        feed.kind == Kind::Video
+            && self.is_open()
+            && !feed.is_muted
+            && self.target.is_some()
+            && (self.needs_key_frame || self.target != self.current)
+    }
+
+    /// Decides on one packet of the feed.
+    pub fn offer(
+        &mut self,
+        now: Instant,
+        feed: &Feed,
+        packet: &Packet<'_>,
+    ) -> Result<Verdict, Withheld> {
+        let facts = packet.facts;
+        if !self.is_open() || feed.is_muted {
+            self.needs_key_frame = true;
+            return Err(Withheld::Gate);
+        }
+        let has_jumped =
+            self.current == Some(facts.spatial) && facts.index > self.newest_index + LONGEST_HOLE;
+        let is_beginning =
+            self.needs_key_frame || has_jumped || self.current != Some(facts.spatial);
+        if is_beginning {
+            if feed.kind == Kind::Video && !self.may_begin(now, facts) {
+                self.needs_key_frame |= has_jumped;
+                return Err(Withheld::Gate);
+            }
+            if packet.payload().is_empty() {
+                return Err(Withheld::Skipped);
+            }
+            if self.outlet(facts.format).is_none() {
+                return Err(Withheld::NoFormat);
+            }
+            self.begin(now, feed, facts);
+        }
+        self.newest_index = self.newest_index.max(facts.index);
+        if packet.payload().is_empty() || self.is_above(facts) {
+            self.munger.leave_out(facts.index);
+            if let Some(vp8) = &facts.vp8 {
+                self.vp8.leave_out(vp8);
+            }
+            return Err(Withheld::Skipped);
+        }
+        let Some(outlet) = self.outlet(facts.format) else {
+            self.munger.leave_out(facts.index);
+            return Err(Withheld::NoFormat);
+        };
+        let numbers = self
+            .munger
+            .rewrite(facts.index, facts.timestamp)
+            .map_err(|refusal| match refusal {
+                Refusal::Duplicate | Refusal::LeftOut => Withheld::Skipped,
+                Refusal::TooOld => Withheld::Late,
+            })?;
+        let vp8 = match &facts.vp8 {
+            // A picture that was left out keeps its place in the numbers.
+            Some(vp8) => Some(self.vp8.rewrite(vp8).ok_or(Withheld::Late)?),
+            None => None,
+        };
+        let origin = Origin::Cached {
+            index: facts.index,
+            spatial: facts.spatial,
+        };
+        if self.plan.nack {
+            self.history.push(
+                now,
+                numbers.seq,
+                origin,
+                numbers.timestamp,
+                facts.marker,
+                outlet.rtx,
+                vp8,
+            );
+        }
+        if self.munger.timestamp() == numbers.timestamp {
+            self.last = Some(now);
+            self.began.get_or_insert(now);
+        }
+        Ok(Verdict {
+            out: numbers.seq,
+            timestamp: numbers.timestamp,
+            pt: outlet.pt,
+            marker: facts.marker,
+            vp8,
+            unwrap_red: outlet.unwrap_red,
+            is_beginning,
+        })
+    }
+
+    fn may_begin(&mut self, now: Instant, facts: &Facts) -> bool {
+        let until = *self.grace_until.get_or_insert(now + GRACE);
+        if !facts.key_frame {
+            return false;
+        }
+        let spatial = Some(facts.spatial);
+        spatial == self.target
+            || self.target.is_none()
+            || (self.needs_key_frame && spatial == self.current)
+            || (self.current.is_none() && until <= now)
+    }
+
+    /// The packet becomes the next one of this down track, whatever came before.
+    fn begin(&mut self, now: Instant, feed: &Feed, facts: &Facts) {
+        let rate = i64::from(facts.format.codec.clock_rate());
+        let guess = self.ticks_since_last(now, facts.format.codec.clock_rate());
+        let source = match self.current {
+            None => None,
+            Some(old) if old == facts.spatial => Some(facts.timestamp),
+            Some(old) => feed
+                .stream(facts.spatial)
+                .and_then(|stream| stream.clock)
+                .zip(feed.stream(old).and_then(|stream| stream.clock))
+                .map(|(new, old)| new.translate(facts.timestamp, &old)),
+        };
+        // What the clocks say, unless it goes back or contradicts the arrival by more than two seconds.
+        let ahead = source
+            .map(|source| {
+                let sent = self.munger.rewrite_timestamp(source);
+                i64::from(sent.wrapping_sub(self.munger.timestamp()) as i32)
+            })
+            .filter(|&ahead| ahead > 0 && (ahead - i64::from(guess)).abs() < 2 * rate)
+            .map_or(guess, |ahead| ahead as u32);
+        self.munger.switch(facts.index, facts.timestamp, ahead);
+        if let Some(vp8) = &facts.vp8 {
+            self.vp8.switch(vp8);
+        }
+        self.current = Some(facts.spatial);
+        self.newest_index = facts.index;
+        self.needs_key_frame = false;
+        self.temporal = self.wanted.max_temporal;
+        self.filler = None;
+    }
+
+    /// RTP ticks from the newest timestamp sent to now, at least 1.
+    fn ticks_since_last(&self, now: Instant, rate: u32) -> u32 {
+        let elapsed = self
+            .last
+            .map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        (elapsed.as_micros() * u128::from(rate) / 1_000_000).max(1) as u32
+    }
+
+    /// Whether the packet lies above the temporal layers wanted. Layers are dropped at any frame and taken up again
+    /// where one depends on the base layer only.
+    fn is_above(&mut self, facts: &Facts) -> bool {
+        if facts.vp8.is_none() {
+            return false;
+        }
+        if facts.key_frame || self.wanted.max_temporal < self.temporal {
+            self.temporal = self.wanted.max_temporal;
+        } else if facts.temporal > self.temporal
+            && facts.temporal <= self.wanted.max_temporal
+            && facts.switch_up
+        {
+            self.temporal = facts.temporal;
+        }
+        facts.temporal > self.temporal
+    }
+
+    fn outlet(&mut self, format: Format) -> Option<Outlet> {
+        if let Some((known, outlet)) = self.outlet
+            && known == format
+        {
+            return outlet;
+        }
+        let formats = &self.plan.formats;
+        let outlet = formats
+            .iter()
+            .find(|send| send.format == format)
+            .or_else(|| {
+                formats
+                    .iter()
+                    .find(|send| send.format.codec == format.codec)
+            })
+            .map(|send| (send, false))
+            .or_else(|| {
+                let opus = formats
+                    .iter()
+                    .find(|send| send.format.codec == Codec::Opus)?;
+                (format.codec == Codec::Red).then_some((opus, true))
+            })
+            .map(|(send, unwrap_red)| Outlet {
+                pt: send.pt,
+                rtx: send.rtx,
+                unwrap_red,
+            });
+        self.outlet = Some((format, outlet));
+        outlet
+    }
+
+    /// Begins to send silence or black; with `closing` it is the last that is sent. `false`: there is nothing to be
+    /// sent and nothing to wait for.
+    pub fn fill(&mut self, now: Instant, lasting: Duration, closing: bool) -> bool {
+        let codec = self.codec().map(|(codec, ..)| codec);
+        self.filler = Some(Filler::new(now, codec, lasting));
+        self.is_closing = closing;
+        true
+    }
+
+    /// There is no frame to make for this codec: only the time runs.
+    pub fn skip_filler(&mut self, now: Instant) {
+        if let Some(filler) = &mut self.filler {
+            filler.silence(now);
+        }
+    }
+
+    /// The publisher sends again.
+    pub fn unmute(&mut self, now: Instant) {
+        if !self.is_closing {
+            self.filler = None;
+        }
+        self.cut();
+        self.request_at = now;
+    }
+
+    /// Numbers for a frame that is made here.
+    pub fn make(&mut self, now: Instant) -> Option<Made> {
+        self.last?;
+        let (codec, _, rtx) = self.codec()?;
+        blank::pace(codec)?;
+        let elapsed = self.ticks_since_last(now, codec.clock_rate());
+        let numbers = self.munger.insert(elapsed);
+        let vp8 = (codec == Codec::Vp8).then(|| self.vp8.insert());
+        let marker = codec.kind() == Kind::Video;
+        self.last = Some(now);
+        self.needs_key_frame = true;
+        if self.plan.nack {
+            self.history.push(
+                now,
+                numbers.seq,
+                Origin::Made,
+                numbers.timestamp,
+                marker,
+                rtx,
+                vp8,
+            );
+        }
+        Some(Made {
+            out: numbers.seq,
+            timestamp: numbers.timestamp,
+            marker,
+            vp8,
+        })
+    }
+
+    /// How many packets of the current encoding are missing right before this one.
+    pub fn missing_before(&self, facts: &Facts) -> u64 {
+        if self.needs_key_frame || self.current != Some(facts.spatial) {
+            return 0;
+        }
+        facts.index.saturating_sub(self.newest_index + 1)
+    }
+
+    /// Whether RED goes out as the Opus in it.
+    pub fn unwraps_red(&mut self, format: Format) -> bool {
+        self.outlet(format).is_some_and(|outlet| outlet.unwrap_red)
+    }
+
+    /// The payload type of Opus, which is that of the blocks in RED.
+    pub fn opus_pt(&self) -> Option<PayloadType> {
+        self.plan
+            .formats
+            .iter()
+            .find(|send| send.format.codec == Codec::Opus)
+            .map(|send| send.pt)
+    }
+
+    /// MID, while the receiver does not know the source.
+    pub fn mid(&self) -> Option<&[u8]> {
+        (!self.is_known).then(|| self.plan.mid.as_str().as_bytes())
+    }
+
+    /// A packet with so much payload was sent.
+    pub fn count(&mut self, len: usize) {
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(len as u32);
+    }
+
+    /// Whether a sender report is due; one is when something was sent since the last.
+    pub fn wants_report(&mut self, now: Instant) -> bool {
+        if self.packets == self.reported_packets {
+            self.report_at = None;
+            return false;
+        }
+        let at = *self.report_at.get_or_insert(now + FIRST_REPORT);
+        at <= now
+    }
+
+    /// The sender report of this moment. `ntp` is ours; the publisher's is told when it is known, so that its audio
+    /// and video stay together.
+    pub fn report(&mut self, now: Instant, ntp: u64, feed: &Feed) -> Option<SenderInfo> {
+        let (format, _) = self.outlet?;
+        let rate = format.codec.clock_rate();
+        let stream = feed.stream(self.current?)?;
+        let (arrival, _, source) = stream.newest?;
+        let ticks = |since: Instant| {
+            (now.saturating_duration_since(since).as_micros() * u128::from(rate) / 1_000_000) as u32
+        };
+        let source = source.wrapping_add(ticks(arrival));
+        let is_first = self.reports[0].is_none();
+        self.report_at = Some(now + REPORT);
+        let (ntp, rtp_timestamp) = match stream.clock {
+            Some(clock) if self.filler.is_none() && !self.needs_key_frame => {
+                (clock.ntp_of(source), self.munger.rewrite_timestamp(source))
+            }
+            // Two clocks must not be mixed.
+            Some(_) => return None,
+            None if is_first && now < self.began? + PATIENCE => {
+                self.report_at = Some(now + FIRST_REPORT);
+                return None;
+            }
+            None => (ntp, self.munger.timestamp().wrapping_add(ticks(self.last?))),
+        };
+        self.reported_packets = self.packets;
+        self.reports = [Some(((ntp >> 16) as u32, now)), self.reports[0]];
+        Some(SenderInfo {
+            ntp,
+            rtp_timestamp,
+            packets: self.packets,
+            octets: self.octets,
+        })
+    }
+
+    /// A receiver report on this source.
+    pub fn handle_report(&mut self, now: Instant, block: &ReportBlock) {
+        self.is_known = true;
+        if let Some(sent) = self
+            .reports
+            .iter()
+            .flatten()
+            .find(|(ntp, _)| *ntp == block.last_sr && block.last_sr != 0)
+        {
+            let delay =
+                Duration::from_micros(u64::from(block.delay_since_last_sr) * 1_000_000 / 65_536);
+            let round = now.saturating_duration_since(sent.1).saturating_sub(delay);
+            self.rtt = Some(self.rtt.map_or(round, |old| (old * 7 + round) / 8));
+        }
+        if let Some(current) = self.current {
+            self.limit.handle_loss(now, block.fraction_lost, current);
+        }
+    }
+
+    /// What a NACK's sequence number is answered with.
+    pub fn resend(&mut self, now: Instant, seq: u16) -> Option<Sent> {
+        self.history.resend(now, seq, self.rtt())
+    }
+}

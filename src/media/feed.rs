@@ -1,0 +1,188 @@
+//! One track as a worker serves it: its cached packets, the state of its encodings, and who gets it here.
+//!
+//! The end of a link ([`super::link`]). On the publisher's worker it is filled by the up track, elsewhere by another
+//! worker's batches; down tracks cannot tell the difference. Pure; the plane drives it.
+
+use super::cache::{Cache, Facts, Packet, Stored};
+use super::clock::ClockMap;
+use super::layer::{Activity, MAX_LAYERS};
+use super::link::Batch;
+use crate::ids::{UpTrackId, WorkerId};
+use crate::plan::Kind;
+use std::time::Instant;
+
+/// Packets that one receive batch brings at most before they are forwarded.
+const MAX_BATCH: usize = 1_024;
+
+/// One encoding.
+#[derive(Debug)]
+pub struct Stream {
+    /// Its packets.
+    pub cache: Cache,
+    /// Its life.
+    pub activity: Activity,
+    /// Its clock, from the publisher's sender reports.
+    pub clock: Option<ClockMap>,
+    /// The newest packet: when it came, its index and timestamp.
+    pub newest: Option<(Instant, u64, u32)>,
+}
+
+impl Stream {
+    /// The highest index there is.
+    pub fn newest_index(&self) -> u64 {
+        self.newest.map_or(0, |(_, index, _)| index)
+    }
+}
+
+/// A track as a worker serves it.
+#[derive(Debug)]
+pub struct Feed {
+    /// The track.
+    pub up: UpTrackId,
+    /// Audio or video.
+    pub kind: Kind,
+    /// The worker that owns the track, when this is a mirror.
+    pub mirror_of: Option<WorkerId>,
+    /// Encodings by spatial index.
+    streams: [Option<Box<Stream>>; MAX_LAYERS],
+    /// Places of its down tracks.
+    pub downs: Vec<u32>,
+    /// Workers that it is copied to.
+    pub mirrors: Vec<WorkerId>,
+    /// What came in this receive batch.
+    pub batch: Vec<(u8, u64)>,
+    /// The publisher has muted it.
+    pub is_muted: bool,
+    /// Something fills it: an up track or another worker.
+    pub has_source: bool,
+}
+
+impl Feed {
+    /// A feed without packets.
+    pub fn new(up: UpTrackId, kind: Kind) -> Self {
+        Self {
+            up,
+            kind,
+            mirror_of: None,
+            streams: [const { None }; MAX_LAYERS],
+            downs: Vec::new(),
+            mirrors: Vec::new(),
+            batch: Vec::new(),
+            is_muted: false,
+            has_source: false,
+        }
+    }
+
+    /// An encoding that has had packets.
+    pub fn stream(&self, spatial: u8) -> Option<&Stream> {
+        self.streams.get(usize::from(spatial))?.as_deref()
+    }
+
+    /// Keeps a packet and remembers that it is to be forwarded.
+    pub fn insert(&mut self, now: Instant, facts: &Facts, parts: &[&[u8]]) -> Stored {
+        let Some(place) = self.streams.get_mut(usize::from(facts.spatial)) else {
+            return Stored::Refused;
+        };
+        let stream = place.get_or_insert_with(|| {
+            Box::new(Stream {
+                cache: Cache::new(self.kind),
+                activity: Activity::default(),
+                clock: None,
+                newest: None,
+            })
+        });
+        if self.batch.len() >= MAX_BATCH {
+            return Stored::Refused;
+        }
+        let stored = stream.cache.insert(facts, parts);
+        if stored == Stored::New {
+            let len = parts.iter().map(|part| part.len()).sum();
+            stream.activity.handle(now, facts.timestamp, len);
+            if stream
+                .newest
+                .is_none_or(|(_, index, _)| index < facts.index)
+            {
+                stream.newest = Some((facts.arrival, facts.index, facts.timestamp));
+            }
+            self.batch.push((facts.spatial, facts.index));
+        }
+        stored
+    }
+
+    /// The mapping of an encoding's clock has become known.
+    pub fn set_clock(&mut self, spatial: u8, map: ClockMap) {
+        if let Some(Some(stream)) = self.streams.get_mut(usize::from(spatial)) {
+            stream.clock = Some(map);
+        }
+    }
+
+    /// A packet that is still cached.
+    pub fn packet(&self, spatial: u8, index: u64) -> Option<Packet<'_>> {
+        self.stream(spatial)?.cache.get(index)
+    }
+
+    /// Which encodings live.
+    pub fn live(&self, now: Instant) -> [bool; MAX_LAYERS] {
+        std::array::from_fn(|layer| {
+            self.streams[layer]
+                .as_ref()
+                .is_some_and(|stream| stream.activity.is_live(now))
+        })
+    }
+
+    /// Their rates in bits a second.
+    pub fn rates(&self) -> [u64; MAX_LAYERS] {
+        std::array::from_fn(|layer| {
+            self.streams[layer]
+                .as_ref()
+                .map_or(0, |stream| stream.activity.bitrate())
+        })
+    }
+
+    /// A copy of this receive batch for another worker.
+    pub fn copy_batch(&self) -> Batch {
+        let mut batch = Batch {
+            up: self.up,
+            packets: Vec::with_capacity(self.batch.len()),
+            bytes: Vec::new(),
+        };
+        for &(spatial, index) in &self.batch {
+            if let Some(packet) = self.packet(spatial, index) {
+                batch
+                    .packets
+                    .push((*packet.facts, packet.body.len() as u16));
+                batch.bytes.extend_from_slice(packet.body);
+            }
+        }
+        batch
+    }
+
+    /// Takes a batch of another worker.
+    pub fn insert_batch(&mut self, now: Instant, batch: &Batch) {
+        let mut bytes = &batch.bytes[..];
+        for (facts, len) in &batch.packets {
+            let Some((body, rest)) = bytes.split_at_checked(usize::from(*len)) else {
+                return;
+            };
+            bytes = rest;
+            self.insert(now, facts, &[body]);
+        }
+    }
+
+    /// Clock mappings, for a mirror that has just begun.
+    pub fn clocks(&self) -> impl Iterator<Item = (u8, ClockMap)> + '_ {
+        self.streams
+            .iter()
+            .zip(0u8..)
+            .filter_map(|(stream, spatial)| Some((spatial, stream.as_ref()?.clock?)))
+    }
+
+    /// Bytes that its caches take.
+    pub fn memory(&self) -> usize {
+        self.streams
+            .iter()
+            .flatten()
+            .map(|stream| stream.cache.memory())
+            .sum()
+    }
+}
