@@ -179,11 +179,7 @@ impl Dtls {
                     self.keys =
                         profile.and_then(|profile| srtp::derive(profile, &material, client));
                 }
-                Output::ApplicationData(bytes) => {
-                    if self.state == State::Up {
-                        data(bytes);
-                    }
-                }
+                Output::ApplicationData(bytes) if self.state == State::Up => data(bytes),
                 Output::CloseNotify => self.state = State::Closed,
                 _ => {}
             }

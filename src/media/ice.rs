@@ -180,6 +180,26 @@ impl Ice {
         }
     }
 
+    /// Keeps checking for as long as a browser does.
+    #[cfg(test)]
+    pub(super) fn be_patient(&mut self) {
+        self.agent.set_max_stun_retransmits(40);
+    }
+
+    /// Plays the active side of ICE-TCP, which this server never is.
+    #[cfg(test)]
+    pub(super) fn dial_tcp(&mut self, now: Instant, path: &Path) {
+        self.learn(path);
+        self.agent
+            .add_remote_candidate(remote_candidate(RemoteCandidate {
+                proto: Proto::Tcp,
+                address: path.remote,
+                priority: 1_000_000_000,
+                kind: CandidateKind::Host,
+            }));
+        self.handle_timeout(now);
+    }
+
     /// Takes a STUN message.
     pub(super) fn handle(&mut self, now: Instant, path: &Path, datagram: &[u8]) -> Heard {
         let Ok(message) = StunMessage::parse(datagram) else {
@@ -232,11 +252,10 @@ impl Ice {
                 source,
                 destination,
             } = event
+                && let Some(place) = self.place(proto, source, destination)
             {
-                if let Some(place) = self.place(proto, source, destination) {
-                    self.selected = Some(place);
-                    self.restarting = false;
-                }
+                self.selected = Some(place);
+                self.restarting = false;
             }
         }
         while let Some(transmit) = self.agent.poll_transmit() {

@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 pub const RELIABLE_BACKLOG: usize = 4 * 1024 * 1024;
 /// What a lossy channel may hold at any rate, bytes.
 pub const LOSSY_BACKLOG: usize = 16 * 1024;
+/// How long a message on a lossy channel may wait; it is not worth more.
+const LOSSY_WAIT: Duration = Duration::from_millis(100);
 /// Largest message taken and sent, bytes. 65,535 is what our SDP says; older clients send more.
 pub const MAX_MESSAGE: usize = 256 * 1024;
 
@@ -250,6 +252,7 @@ impl Channels {
         else {
             return SendOutcome::NotOpen;
         };
+        let rtt = association.rtt();
         let Ok(mut stream) = association.stream(state.id) else {
             return SendOutcome::NotOpen;
         };
@@ -259,7 +262,7 @@ impl Channels {
             if buffered + payload.len() > RELIABLE_BACKLOG {
                 return SendOutcome::Stuck;
             }
-        } else if buffered > 0 && buffered + payload.len() > state.rate.backlog() {
+        } else if buffered > 0 && buffered + payload.len() > state.rate.backlog(rtt) {
             return SendOutcome::Dropped;
         }
         if payload.len() > MAX_MESSAGE {
@@ -423,10 +426,10 @@ impl Channels {
                     continue;
                 }
                 Event::HandshakeFailed { .. } | Event::AssociationLost { .. } => self.lost = true,
-                Event::Stream(StreamEvent::Opened { id } | StreamEvent::Readable { id }) => {
-                    if !self.readable.contains(&id) {
-                        self.readable.push(id);
-                    }
+                Event::Stream(StreamEvent::Opened { id } | StreamEvent::Readable { id })
+                    if !self.readable.contains(&id) =>
+                {
+                    self.readable.push(id);
                 }
                 Event::Stream(StreamEvent::Finished { id }) => {
                     self.streams.retain(|stream| stream.id != id);
@@ -477,9 +480,10 @@ impl Rate {
         }
     }
 
-    /// What may wait, bytes: 100 ms.
-    fn backlog(&self) -> usize {
-        LOSSY_BACKLOG.max((self.bytes_per_second / 10.0) as usize)
+    /// What may be buffered, bytes: 100 ms, and what is on its way until it is acknowledged.
+    fn backlog(&self, rtt: Duration) -> usize {
+        let time = LOSSY_WAIT + rtt.min(LOSSY_WAIT);
+        LOSSY_BACKLOG.max((self.bytes_per_second * time.as_secs_f64()) as usize)
     }
 }
 

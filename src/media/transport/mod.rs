@@ -188,22 +188,20 @@ impl Transport {
             self.end(now);
             return;
         }
-        match &mut self.dtls {
-            Some(dtls) => dtls.set_expected(remote.fingerprint),
-            None => {
-                self.dtls = Some(Box::new(Dtls::new(
-                    now,
-                    &self.certificate,
-                    remote.role,
-                    remote.fingerprint,
-                )));
-                for (path, datagram) in std::mem::take(&mut self.early) {
-                    match path {
-                        Some(path) => {
-                            self.handle_stun(now, &path, &datagram);
-                        }
-                        None => self.handle_dtls(now, &datagram),
-                    }
+        if let Some(dtls) = &mut self.dtls {
+            dtls.set_expected(remote.fingerprint);
+        } else {
+            self.dtls = Some(Box::new(Dtls::new(
+                now,
+                &self.certificate,
+                remote.role,
+                remote.fingerprint,
+            )));
+            for (path, datagram) in std::mem::take(&mut self.early) {
+                if let Some(path) = path {
+                    self.handle_stun(now, &path, &datagram);
+                } else {
+                    self.handle_dtls(now, &datagram);
                 }
             }
         }
