@@ -180,6 +180,12 @@ impl Ice {
         }
     }
 
+    /// Paths and peer addresses that are kept.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> (usize, usize) {
+        (self.heard.len(), self.agent.remote_candidates().count())
+    }
+
     /// Keeps checking for as long as a browser does.
     #[cfg(test)]
     pub(super) fn be_patient(&mut self) {

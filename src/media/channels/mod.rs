@@ -10,6 +10,9 @@
 
 mod dcep;
 
+#[cfg(test)]
+mod tests;
+
 use crate::plan::Channel;
 use bytes::Bytes;
 use dcep::{Message, Open};

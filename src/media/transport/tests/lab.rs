@@ -7,11 +7,16 @@ use crate::random::Random;
 use crate::secret::Secret;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 pub(super) const SERVER: SocketAddr =
     SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 5)), 7882);
 const CLIENT: SocketAddr =
     SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 77)), 5555);
+
+/// The client's and the server's.
+static CERTIFICATES: LazyLock<[Arc<Certificate>; 2]> =
+    LazyLock::new(|| std::array::from_fn(|_| Arc::new(Certificate::generate())));
 
 pub(super) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -91,6 +96,8 @@ pub(super) struct Lab {
     misdirected: usize,
     undeliverable: usize,
     description_at: Option<Instant>,
+    /// The client's latest check.
+    check: Vec<u8>,
 }
 
 /// Gathers what a transport sends.
@@ -125,7 +132,11 @@ impl Lab {
         let now = Instant::now();
         let proto = if options.tcp { Proto::Tcp } else { Proto::Udp };
         let end = |name, address, controlling, lite, opens, role| {
-            let certificate = Arc::new(Certificate::generate());
+            let certificate = Arc::clone(if name == "client" {
+                &CERTIFICATES[0]
+            } else {
+                &CERTIFICATES[1]
+            });
             let credentials = credentials(name);
             let candidates = [LocalCandidate {
                 proto,
@@ -169,6 +180,7 @@ impl Lab {
             misdirected: 0,
             undeliverable: 0,
             description_at: None,
+            check: Vec::new(),
         };
         let to_client = lab.description(Side::Server);
         lab.client.transport.set_remote(now, &to_client, None);
@@ -258,6 +270,18 @@ impl Lab {
             .set_remote(now, &to_client, Some(&client));
         self.tell_addresses();
         self.collect(Side::Client);
+        self.collect(Side::Server);
+    }
+
+    /// The client's latest check comes again, from another address.
+    pub(super) fn repeat_check_from(&mut self, remote: SocketAddr) {
+        let path = Path {
+            socket: Socket::Udp(0),
+            local: SERVER.ip(),
+            remote,
+        };
+        let check = self.check.clone();
+        assert!(self.server.transport.handle_stun(self.now, &path, &check));
         self.collect(Side::Server);
     }
 
@@ -396,6 +420,9 @@ impl Lab {
 
     fn post(&mut self, from: Side, path: Path, datagram: Vec<u8>) {
         self.largest = self.largest.max(datagram.len());
+        if from == Side::Client && datagram[..2] == [0, 1] {
+            self.check.clone_from(&datagram);
+        }
         let target = match from {
             Side::Client => {
                 path.remote.port() == SERVER.port() && self.addresses.contains(&path.remote.ip())

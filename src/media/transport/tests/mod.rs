@@ -477,6 +477,24 @@ fn a_tcp_candidate_is_never_checked() {
 }
 
 #[test]
+fn a_peer_of_a_thousand_addresses_costs_no_more_than_a_hundred() {
+    let mut lab = Lab::connected(Link::default());
+    for number in 0..1000u16 {
+        lab.repeat_check_from(SocketAddr::from(([198, 51, 100, 1], 1024 + number)));
+        if number % 10 == 0 {
+            lab.run(ms(10));
+        }
+    }
+    let (paths, addresses) = lab.transport(Side::Server).ice.kept();
+    assert!(paths <= 64, "{paths}");
+    assert!(addresses <= 200, "{addresses}");
+    lab.run(secs(5));
+    assert!(lab.transport(Side::Server).is_connected());
+    assert!(media_flows(&mut lab, Side::Client, 1));
+    assert_eq!(count(&lab, Side::Server, &TransportEvent::Disconnected), 0);
+}
+
+#[test]
 fn noise_of_every_kind_is_survived() {
     let mut random = Random::seeded(11);
     let mut lab = Lab::connected(Link::default());
