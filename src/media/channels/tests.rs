@@ -226,10 +226,14 @@ fn a_peer_that_spoils_its_packets_breaks_only_itself() {
                 }
             }
             pair.run(1, |packet| {
-                if random.u32() % 3 == 0 {
+                if random.u32().is_multiple_of(3) {
                     for _ in 0..=random.u32() % 4 {
                         // Mostly where the chunk headers are.
-                        let reach = if random.u32() % 2 == 0 { 40 } else { 1200 };
+                        let reach = if random.u32().is_multiple_of(2) {
+                            40
+                        } else {
+                            1200
+                        };
                         let at = 12 + random.u32() as usize % reach;
                         if let Some(byte) = packet.get_mut(at) {
                             *byte = match random.u32() % 4 {
@@ -240,7 +244,7 @@ fn a_peer_that_spoils_its_packets_breaks_only_itself() {
                             };
                         }
                     }
-                    if random.u32() % 8 == 0 {
+                    if random.u32().is_multiple_of(8) {
                         packet.truncate(12 + random.u32() as usize % packet.len().max(13));
                     }
                     if packet.len() >= 12 {
