@@ -117,12 +117,21 @@ impl TxBatch {
     }
 
     fn send(&mut self, run: &Run, index: usize, may_wait: &mut bool) {
-        let Some(udp) = self.sockets.get_mut(index) else {
+        let Path { local, remote, .. } = run.path;
+        let v4 = remote.is_ipv4();
+        // An address that nothing was heard of yet is checked by a path that knows neither socket nor local address.
+        let fits = |udp: &Udp| udp.local().is_ipv4() == v4;
+        let named = self.sockets.get(index).is_some_and(fits);
+        let index = if named {
+            Some(index)
+        } else {
+            self.sockets.iter().position(fits)
+        };
+        let Some(udp) = index.and_then(|index| self.sockets.get_mut(index)) else {
             self.drops.refused += run.count as u64;
             return;
         };
         let contents = &self.slab[run.start..run.start + run.len];
-        let Path { local, remote, .. } = run.path;
         let mut result = udp.send(self.now, local, remote, contents, run.segment);
         if result == Err(SendError::Blocked) && *may_wait {
             *may_wait = false;
@@ -354,6 +363,23 @@ mod tests {
             assert_eq!(buffer[..4], received.to_be_bytes());
             received += 1;
         }
+    }
+
+    #[test]
+    fn a_path_without_a_socket_of_its_family_takes_another() {
+        let v6 = Udp::bind("[::1]:0".parse().unwrap()).unwrap();
+        let v4 = Udp::bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        let port = v4.local().port();
+        let mut batch = TxBatch::new(vec![v6, v4], crate::net::now()).unwrap();
+        let to = receiver();
+        let path = Path {
+            local: "0.0.0.0".parse().unwrap(),
+            ..path_to(&to)
+        };
+        put(&mut batch, &path, 10, 7);
+        batch.flush();
+        let (len, from) = to.recv_from(&mut [0; 20]).unwrap();
+        assert_eq!((len, from.port()), (10, port));
     }
 
     #[test]

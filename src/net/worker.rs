@@ -40,8 +40,11 @@ const ROUNDS: usize = 4;
 const SHARE: usize = 64;
 /// Link messages that wait for room in another worker's ring. Packets never wait.
 const HELD: usize = 256;
-/// The shortest sleep when a timer is due again at once.
+/// The shortest sleep of a worker that has something to do soon.
 const NAP: Duration = Duration::from_millis(1);
+/// Turns in a row that the plane may ask for at once: it hands its control traffic out in portions. More than any
+/// backlog needs would be a mistake that takes the whole core.
+const EAGER: u32 = 256;
 
 /// From the async side to a worker.
 #[derive(Debug)]
@@ -84,6 +87,8 @@ pub(super) struct Worker {
     readable: Vec<bool>,
     outlets: Outlets,
     load: Arc<Load>,
+    /// Turns in a row that the plane asked for at once.
+    eager: u32,
     stopping: bool,
 }
 
@@ -118,6 +123,7 @@ impl Worker {
             rx: RxSlab::new(),
             outlets: Outlets::default(),
             load,
+            eager: 0,
             stopping: false,
         })
     }
@@ -160,12 +166,17 @@ impl Worker {
     }
 
     /// How long nothing is due; `None`: until somebody rings.
-    fn sleep_for(&self, now: Instant) -> Option<Duration> {
+    fn sleep_for(&mut self, now: Instant) -> Option<Duration> {
         let held = (!self.held.is_empty()).then(|| now + NAP);
         let due = [self.plane.next_timeout(), self.outlets.next_timeout(), held];
-        let due = due.into_iter().flatten().min()?;
-        // The plane has just been asked: what is due again at once may not take the whole core.
-        Some(due.saturating_duration_since(now).max(NAP))
+        let due = due.into_iter().flatten().min();
+        let wait = due.map(|due| due.saturating_duration_since(now));
+        if wait.is_none_or(|wait| wait > Duration::ZERO) {
+            self.eager = 0;
+            return wait;
+        }
+        self.eager += 1;
+        if self.eager < EAGER { wait } else { Some(NAP) }
     }
 
     /// Returns whether there is more to do at once.
