@@ -1,0 +1,390 @@
+//! The promise of the signalling port: what a client meets between its first request and the end of its WebSocket.
+//! The real server without media: no client here has a peer connection.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test helper fails by panicking"
+)]
+
+use axum::http::StatusCode;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
+use futures_util::{SinkExt, StreamExt};
+use parlor::clock::Clock;
+use parlor::config::Config;
+use parlor::net::Net;
+use parlor::options::Options;
+use parlor::protocol::livekit::participant_info::State;
+use parlor::protocol::livekit::{
+    ClientInfo, DisconnectReason, JoinRequest, JoinResponse, LeaveRequest, Ping, SignalRequest,
+    SignalResponse, WrappedJoinRequest, signal_request, signal_response,
+};
+use parlor::protocol::token::{self, Claims};
+use parlor::random::Random;
+use parlor::task::Tasks;
+use parlor::{http, hub};
+use prost::Message as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+/// Nothing here takes longer but a failure.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Server {
+    config: Config,
+    address: SocketAddr,
+    hub: hub::Handle,
+    tasks: Tasks,
+    _net: Net,
+}
+
+impl Server {
+    fn start(change: impl FnOnce(&mut Config)) -> Self {
+        let options = Options::from_yaml("test", "development: true\n");
+        let (mut config, _) = Config::from_options(&options, 1).unwrap();
+        let here = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        config.http.port = 0;
+        config.http.bind.clone_from(&here);
+        config.rtc.bind = here;
+        config.rtc.udp_ports = vec![0];
+        config.rtc.tcp_port = None;
+        change(&mut config);
+        let tasks = Tasks::new();
+        let net = Net::start(&config.rtc, Random::seeded(1), &tasks).unwrap();
+        let hub = hub::start(
+            &config,
+            net.handle(),
+            Random::seeded(2),
+            &tasks,
+            Clock::System,
+        );
+        let bound = http::serve(&config, hub.clone(), &tasks).unwrap();
+        Self {
+            address: bound.addresses[0],
+            config,
+            hub,
+            tasks,
+            _net: net,
+        }
+    }
+
+    fn token(&self, identity: &str) -> String {
+        let (key, secret) = &self.config.keys.0[0];
+        let now = Clock::System.unix_seconds();
+        let claims = Claims::for_join(key, "hall", identity, now, Duration::from_secs(600));
+        token::sign(&claims, secret)
+    }
+
+    async fn connect(&self, path: &str, identity: &str) -> Result<Client, (StatusCode, String)> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let token = self.token(identity);
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let url = format!("ws://{}{path}{mark}access_token={token}", self.address);
+        match tokio_tungstenite::client_async(url, stream).await {
+            Ok((socket, _)) => Ok(Client(socket)),
+            Err(Error::Http(response)) => {
+                let (parts, body) = response.into_parts();
+                let text = String::from_utf8(body.unwrap_or_default()).unwrap();
+                Err((parts.status, text))
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    async fn join(&self, identity: &str) -> (Client, JoinResponse) {
+        let path = "/rtc?protocol=16&sdk=js&version=2.0.0";
+        let mut client = self.connect(path, identity).await.unwrap();
+        let signal_response::Message::Join(join) = client.next().await else {
+            panic!("the first message is join");
+        };
+        (client, join)
+    }
+
+    /// Status line and body of a plain GET.
+    async fn get(&self, path: &str, identity: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let token = self.token(identity);
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.lines().next().unwrap();
+        (status.to_owned(), body.to_owned())
+    }
+}
+
+struct Client(WebSocketStream<TcpStream>);
+
+impl Client {
+    async fn frame(&mut self) -> Option<Message> {
+        loop {
+            let frame = timeout(PATIENCE, self.0.next()).await.expect("in time");
+            match frame {
+                None => return None,
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(frame) => return Some(frame.unwrap()),
+            }
+        }
+    }
+
+    async fn next(&mut self) -> signal_response::Message {
+        let Some(Message::Binary(bytes)) = self.frame().await else {
+            panic!("a binary frame");
+        };
+        SignalResponse::decode(bytes).unwrap().message.unwrap()
+    }
+
+    /// The first message that `choose` takes; others are passed over.
+    async fn until<T>(&mut self, choose: impl Fn(signal_response::Message) -> Option<T>) -> T {
+        loop {
+            if let Some(chosen) = choose(self.next().await) {
+                return chosen;
+            }
+        }
+    }
+
+    /// The next text frame that has this field.
+    async fn json_until(&mut self, field: &str) -> serde_json::Value {
+        loop {
+            if let Some(Message::Text(text)) = self.frame().await {
+                let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+                if json.get(field).is_some() {
+                    return json[field].take();
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, message: signal_request::Message) {
+        let request = SignalRequest {
+            message: Some(message),
+        };
+        let frame = Message::Binary(request.encode_to_vec().into());
+        self.0.send(frame).await.unwrap();
+    }
+
+    /// Waits for the state of a participant.
+    async fn sees(&mut self, identity: &str, state: State) {
+        self.until(|message| match message {
+            signal_response::Message::Update(update) => update
+                .participants
+                .iter()
+                .any(|info| info.identity == identity && info.state() == state)
+                .then_some(()),
+            _ => None,
+        })
+        .await;
+    }
+
+    /// Waits for `leave` and the close frame, and returns the leave and the code.
+    async fn end(&mut self) -> (LeaveRequest, u16) {
+        let leave = self
+            .until(|message| match message {
+                signal_response::Message::Leave(leave) => Some(leave),
+                _ => None,
+            })
+            .await;
+        let close = loop {
+            match self.frame().await {
+                Some(Message::Close(close)) => break close.unwrap(),
+                Some(_) => {}
+                None => panic!("no close frame"),
+            }
+        };
+        assert!(self.frame().await.is_none());
+        (leave, close.code.into())
+    }
+}
+
+fn wrapped(request: &JoinRequest) -> String {
+    let wrapped = WrappedJoinRequest {
+        compression: 0,
+        join_request: request.encode_to_vec(),
+    };
+    URL_SAFE.encode(wrapped.encode_to_vec())
+}
+
+#[tokio::test]
+async fn the_first_frame_is_join_and_pings_are_answered() {
+    let server = Server::start(|_| {});
+    let (mut alice, join) = server.join("alice").await;
+    let participant = join.participant.unwrap();
+    assert_eq!(participant.identity, "alice");
+    assert_eq!((join.ping_interval, join.ping_timeout), (5, 15));
+    assert_eq!(join.room.unwrap().name, "hall");
+
+    let before = Clock::System.unix_ms() as i64;
+    alice.send(signal_request::Message::Ping(1)).await;
+    let ping = Ping {
+        timestamp: 42,
+        rtt: 0,
+    };
+    alice.send(signal_request::Message::PingReq(ping)).await;
+    let pong = |message| match message {
+        signal_response::Message::Pong(at) => Some(at),
+        _ => None,
+    };
+    assert!(alice.until(pong).await >= before);
+    let pong = |message| match message {
+        signal_response::Message::PongResp(pong) => Some(pong),
+        _ => None,
+    };
+    let pong = alice.until(pong).await;
+    assert_eq!(pong.last_ping_timestamp, 42);
+    assert!(pong.timestamp >= before);
+}
+
+#[tokio::test]
+async fn the_form_of_the_answer_follows_the_client() {
+    let server = Server::start(|_| {});
+    let (mut alice, _) = server.join("alice").await;
+    let ping = Message::Text(r#"{"pingReq":{"timestamp":"7","rtt":"0"},"newer":1}"#.into());
+    alice.0.send(ping).await.unwrap();
+    assert_eq!(alice.json_until("pongResp").await["lastPingTimestamp"], "7");
+    alice.send(signal_request::Message::Ping(1)).await;
+    loop {
+        if let Some(Message::Binary(bytes)) = alice.frame().await
+            && let Some(signal_response::Message::Pong(_)) =
+                SignalResponse::decode(bytes).unwrap().message
+        {
+            break;
+        }
+    }
+    let mut page = server.connect("/rtc?json=1", "page").await.unwrap();
+    assert_eq!(
+        page.json_until("join").await["participant"]["identity"],
+        "page"
+    );
+}
+
+#[tokio::test]
+async fn v1_wants_a_join_request_and_makes_one_connection_of_it() {
+    let server = Server::start(|_| {});
+    let refused = server.connect("/rtc/v1", "alice").await.err().unwrap();
+    let text = "join_request is required".to_owned();
+    assert_eq!(refused, (StatusCode::BAD_REQUEST, text));
+    let request = JoinRequest {
+        client_info: Some(ClientInfo {
+            protocol: 18,
+            ..ClientInfo::default()
+        }),
+        ..JoinRequest::default()
+    };
+    let path = format!("/rtc/v1?join_request={}", wrapped(&request));
+    let mut alice = server.connect(&path, "alice").await.unwrap();
+    assert!(matches!(
+        alice.next().await,
+        signal_response::Message::Join(_)
+    ));
+    let path = path.replace("v1?", "v1/validate?");
+    let (status, body) = server.get(&path, "bob").await;
+    assert_eq!((&*status, &*body), ("HTTP/1.1 200 OK", "success"));
+}
+
+#[tokio::test]
+async fn a_full_room_is_403_with_its_text_on_the_websocket_and_on_validate() {
+    let server = Server::start(|config| config.room.max_participants = 1);
+    let (_alice, _) = server.join("alice").await;
+    let text = "room hall is full: 1 of 1 participants are there";
+    let refused = server.connect("/rtc", "bob").await.err().unwrap();
+    assert_eq!(refused, (StatusCode::FORBIDDEN, text.to_owned()));
+    let (status, body) = server.get("/rtc/validate", "bob").await;
+    assert_eq!((&*status, &*body), ("HTTP/1.1 403 Forbidden", text));
+}
+
+#[tokio::test]
+async fn a_room_that_nobody_made_is_404_with_the_text_that_clients_look_for() {
+    let server = Server::start(|config| config.room.auto_create = false);
+    let text = "requested room does not exist";
+    let refused = server.connect("/rtc", "bob").await.err().unwrap();
+    assert_eq!(refused, (StatusCode::NOT_FOUND, text.to_owned()));
+    let (status, body) = server.get("/rtc/validate", "bob").await;
+    assert_eq!((&*status, &*body), ("HTTP/1.1 404 Not Found", text));
+}
+
+#[tokio::test]
+async fn a_leave_is_echoed_and_closed_with_1000_and_the_others_see_it() {
+    let server = Server::start(|_| {});
+    let (mut alice, _) = server.join("alice").await;
+    let (mut bob, _) = server.join("bob").await;
+    let leave = LeaveRequest {
+        reason: DisconnectReason::ClientInitiated.into(),
+        ..LeaveRequest::default()
+    };
+    bob.send(signal_request::Message::Leave(leave)).await;
+    assert_eq!(bob.end().await.1, 1000);
+    alice.sees("bob", State::Disconnected).await;
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_before_it_has_media_is_gone_for_the_others() {
+    let server = Server::start(|_| {});
+    let (mut alice, _) = server.join("alice").await;
+    let (bob, _) = server.join("bob").await;
+    drop(bob);
+    alice.sees("bob", State::Disconnected).await;
+}
+
+#[tokio::test]
+async fn a_second_tab_ends_the_first() {
+    let server = Server::start(|_| {});
+    let (mut first, _) = server.join("alice").await;
+    let (_second, _) = server.join("alice").await;
+    let (leave, code) = first.end().await;
+    assert_eq!(leave.reason(), DisconnectReason::DuplicateIdentity);
+    assert_eq!(code, 1000);
+}
+
+#[tokio::test]
+async fn nonsense_is_ignored_and_a_flood_is_closed() {
+    let server = Server::start(|_| {});
+    let (mut alice, _) = server.join("alice").await;
+    let nonsense = Message::Binary(vec![0xff; 9].into());
+    alice.0.send(nonsense).await.unwrap();
+    alice.send(signal_request::Message::Ping(1)).await;
+    let pong = |message| matches!(message, signal_response::Message::Pong(_)).then_some(());
+    alice.until(pong).await;
+
+    let ping = SignalRequest {
+        message: Some(signal_request::Message::Ping(1)),
+    };
+    let ping = Message::Binary(ping.encode_to_vec().into());
+    let mut flood = (0..3_000).map(|_| ping.clone());
+    // The server stops reading; then sending fails.
+    while let Some(ping) = flood.next()
+        && alice.0.feed(ping).await.is_ok()
+    {}
+    alice.0.flush().await.ok();
+    let mut code = None;
+    while let Ok(Some(Ok(frame))) = timeout(PATIENCE, alice.0.next()).await {
+        if let Message::Close(close) = frame {
+            code = close.map(|close| u16::from(close.code));
+        }
+    }
+    assert_eq!(code, Some(1008));
+}
+
+#[tokio::test]
+async fn a_stop_tells_everybody_and_leaves_no_task() {
+    let server = Server::start(|_| {});
+    let (mut alice, _) = server.join("alice").await;
+    let (ended, ()) = tokio::join!(alice.end(), server.hub.shut_down());
+    assert_eq!(ended.0.reason(), DisconnectReason::ServerShutdown);
+    assert_eq!(ended.1, 1000);
+    let refused = server.connect("/rtc", "bob").await.err().unwrap();
+    assert_eq!(refused.0, StatusCode::SERVICE_UNAVAILABLE);
+    let Server {
+        tasks, _net: net, ..
+    } = server;
+    net.stop().await;
+    assert_eq!(tasks.shutdown(PATIENCE).await, Vec::<&str>::new());
+}
