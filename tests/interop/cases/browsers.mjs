@@ -63,7 +63,34 @@ async function withOldClient(test) {
   await fresh.leave();
 }
 
+/** The page that comes with `--dev`, in two tabs. */
+async function tryPage(test) {
+  await test.startPages();
+  const browser = await test.chromium();
+  const tabs = [];
+  for (let i = 0; i < 2; i += 1) {
+    const tab = await browser.newPage();
+    tab.on('console', (m) => { if (/error|warn/.test(m.type())) test.log(`[tab ${i}] ${m.text().slice(0, 400)}`); });
+    tab.on('pageerror', (e) => test.log(`[tab ${i}] page error: ${e.message}`));
+    await tab.goto(`${test.server.http}/try`);
+    tabs.push(tab);
+  }
+  for (const [i, tab] of tabs.entries()) {
+    await tab.bringToFront();
+    const times = () => tab.evaluate(() => [...document.querySelectorAll('video')].map((v) => [v.videoWidth, v.currentTime]));
+    let seen = [];
+    const moving = await until(async () => {
+      const before = seen;
+      seen = await times();
+      return seen.length === 2 && before.length === 2 && seen.every(([width, time], n) => width > 0 && time > before[n][1]);
+    }, 15_000, 500);
+    test.check(moving, `tab ${i} shows ${JSON.stringify(seen)}: ${await tab.evaluate(() => document.body.innerText.slice(0, 200))}`);
+    await tab.screenshot({ path: path.join(test.out, `tab-${i}.png`) });
+  }
+}
+
 export const browserCases = [
+  { name: 'try-page', about: 'the page of --dev in two tabs', timeout: 60, server: { dev: true }, run: tryPage },
   { name: 'chromium-v1', about: 'two pages, one peer connection, three element sizes', timeout: 120, over: MOST, run: (t) => twoPages(t, true) },
   { name: 'chromium-v0', about: 'two pages, two peer connections, three element sizes', timeout: 120, over: ALL, run: (t) => twoPages(t, false) },
   { name: 'firefox-v1', about: 'Firefox ESR and Chromium, one peer connection', timeout: 90, over: MOST, run: (t) => withFirefox(t, true) },

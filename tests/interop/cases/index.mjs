@@ -2,8 +2,12 @@
 //   name, about; timeout in s; server: settings of Server.start, or false for none;
 //   before(test): what the network needs first; run(test); over: the other transports it is repeated on.
 import { filterInput } from '../lib/network.mjs';
+import { badLineCases } from './bad-line.mjs';
 import { browserCases } from './browsers.mjs';
+import { nodeCases } from './node.mjs';
+import { processCases } from './process.mjs';
 import { pythonCases } from './python.mjs';
+import { wireCases } from './wire.mjs';
 
 /** How media may have to travel instead. */
 const TRANSPORTS = {
@@ -31,7 +35,7 @@ function repeated(definition, transport) {
 }
 
 export function allCases() {
-  const once = [...pythonCases, ...browserCases];
+  const once = [...processCases, ...pythonCases, ...nodeCases, ...browserCases, ...wireCases, ...badLineCases];
   const again = Object.keys(TRANSPORTS).flatMap((transport) =>
     once.filter((c) => c.over?.includes(transport)).map((c) => repeated(c, transport)));
   return [...once, ...again];

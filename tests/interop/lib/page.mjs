@@ -4,14 +4,14 @@ import { sleep, until } from './wait.mjs';
 
 /** A page that has joined; `browser` is what startChromium or startFirefox answered. */
 export class Page {
-  static async join(test, browser, identity, { room = 'room', url = test.server.url, client = 'index', ...options } = {}) {
+  static async join(test, browser, identity, { room = 'room', url = test.server.url, client = 'index', grant, ...options } = {}) {
     const page = new Page(await browser.newPage(), identity);
     page.tab.on('console', (m) => {
       if (/error|warn/.test(m.type())) test.log(`[${identity}] ${m.text().slice(0, 400)}`);
     });
     page.tab.on('pageerror', (e) => test.log(`[${identity}] page error: ${e.message}`));
     await page.tab.goto(`${test.pages.base}/${client}.html`);
-    const access = await token(identity, room);
+    const access = await token(identity, room, grant);
     try {
       page.joined = await page.call('join', { url, token: access, ...options });
     } catch (e) {

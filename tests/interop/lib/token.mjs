@@ -7,6 +7,6 @@ export const SECRET = 'secretsecretsecretsecretsecretsecret';
 /** A token that may do everything a participant may; `grant` changes the video grant. */
 export async function token(identity, room, grant = {}, { key = KEY, secret = SECRET, ttl = 600 } = {}) {
   const t = new AccessToken(key, secret, { identity, name: identity, ttl });
-  t.addGrant({ roomJoin: true, room, canPublish: true, canSubscribe: true, canUpdateOwnMetadata: true, ...grant });
+  t.addGrant({ roomJoin: true, room, canPublish: true, canSubscribe: true, ...grant });
   return t.toJwt();
 }

@@ -5,8 +5,8 @@
 const seen = { events: [], tracks: new Map() };
 window.seen = seen;
 
-/** Joins `room` of the token; answers how long it took. */
-window.join = async ({ url, token, codec, singlePeerConnection, publish = true }) => {
+/** Joins the token's room; `roomOptions` replace the usual ones. Answers how long it took. */
+window.join = async ({ url, token, codec, singlePeerConnection, publish = true, roomOptions = {} }) => {
   const L = LivekitClient;
   L.setLogLevel('warn');
   const options = {
@@ -16,7 +16,7 @@ window.join = async ({ url, token, codec, singlePeerConnection, publish = true }
     videoCaptureDefaults: { resolution: L.VideoPresets.h720.resolution },
   };
   if (singlePeerConnection !== undefined) options.singlePeerConnection = singlePeerConnection;
-  const room = new L.Room(options);
+  const room = new L.Room({ ...options, ...roomOptions });
   window.room = room;
   const start = performance.now();
   const elapsed = () => Math.round(performance.now() - start);

@@ -1,0 +1,64 @@
+// The signalling of unmodified clients, recorded and held against recordings of livekit-server
+// 1.13.5 with the same clients. Nothing that both reference recordings show may be missing, except
+// what is listed here with its reason.
+import path from 'node:path';
+import { inRoot } from '../lib/paths.mjs';
+import { Page } from '../lib/page.mjs';
+import { codecs, life } from '../lib/story.mjs';
+import { compareFiles } from '../lib/trace-diff.mjs';
+import { sleep } from '../lib/wait.mjs';
+import { runNode } from './node.mjs';
+import { runPython } from './python.mjs';
+
+/** [lines of the comparison, why they may stand]; add none without a reason that a reader accepts. */
+const ALLOWED = [];
+
+/** Two pages with four seconds for each element size. */
+async function pages(test, { firefox = false, phases = true, client, ...options } = {}) {
+  const browser = await test.chromium();
+  const join = (who, where) => Page.join(test, where, who, { room: 'browser', url: test.recording.url, client, ...options });
+  const alice = await join('alice', browser);
+  const bob = await join('bob', firefox ? await test.firefox() : browser);
+  await sleep(4000);
+  for (const css of phases ? ['width:160px;height:90px;display:block', 'display:none'] : []) {
+    for (const page of [alice, bob]) await page.call('styleVideos', css);
+    await sleep(4000);
+  }
+  await alice.leave();
+  await bob.leave();
+  await sleep(300);
+}
+
+const python = (...args) => (test) => runPython(test, 'load', ['-p', '1', '-s', '1', '-n', '4', '--data-hz', '2', ...args]);
+
+const STORIES = {
+  'browser-v1': (test) => pages(test),
+  'browser-v0': (test) => pages(test, { singlePeerConnection: false }),
+  firefox: (test) => pages(test, { firefox: true, phases: false }),
+  'livekit-client-1.13.2': (test) => pages(test, { phases: false, client: 'old' }),
+  'python-v1': python('--simulcast'),
+  'python-v0': python('--single-pc', 'off'),
+  node: (test) => runNode(test, 'node-pair', [test.recording.url, 'node', '4']),
+  life,
+  codecs,
+};
+
+async function record(test, name, story) {
+  const mine = path.join(test.out, `${name}.jsonl`);
+  test.recording = await test.recorder(mine);
+  await story(test);
+  await test.recording.close();
+  const { missing, extra, counts } = compareFiles(inRoot('reference', `${name}.jsonl.gz`), mine);
+  for (const line of [...missing, ...extra, ...counts]) test.log(line);
+  const faults = missing.filter((line) => !ALLOWED.some(([pattern]) => pattern.test(line)));
+  for (const line of faults) test.check(false, line);
+  test.figure('missing but allowed', missing.length - faults.length);
+  test.figure('only here', extra.length);
+}
+
+export const wireCases = Object.entries(STORIES).map(([name, story]) => ({
+  name: `wire-${name}`,
+  about: `the signalling of ${name} as recorded`,
+  timeout: 150,
+  run: (test) => record(test, name, story),
+}));
