@@ -206,7 +206,8 @@ impl Negotiator {
                             .map(|payload| payload.pt)
                             .collect(),
                     };
-                    if fresh && usable && offered.receives {
+                    // Also one that the client has stopped already: it was added for us, and is not worth waiting for.
+                    if fresh && (offered.receives || !offered.sends) {
                         new[index(kind)] += 1;
                     }
                 }

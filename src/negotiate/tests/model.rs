@@ -85,6 +85,10 @@ struct World {
     offer: Option<(String, Vec<Section>)>,
     /// Requests under way.
     requests: Vec<(u32, u32)>,
+    /// A request never arrives.
+    lost: bool,
+    /// The client has a reason to make an offer.
+    changed: bool,
     told: Vec<Told>,
     ufrag: Option<(u32, String)>,
     /// The room's side: tracks attached, those that no section may take, and those reported as bound.
@@ -110,6 +114,8 @@ impl World {
             restarts: 0,
             offer: None,
             requests: Vec::new(),
+            lost: false,
+            changed: true,
             told: Vec::new(),
             ufrag: None,
             attached: BTreeSet::new(),
@@ -132,6 +138,16 @@ impl World {
     }
 
     fn step(&mut self, op: &Op) {
+        self.changed |= match op {
+            Op::Hear => !self.requests.is_empty(),
+            Op::Publish { .. }
+            | Op::PublishBack(_)
+            | Op::Unpublish(_)
+            | Op::Toggle(_)
+            | Op::Add { .. }
+            | Op::Restart => true,
+            _ => false,
+        };
         match *op {
             Op::Attach { video, odd } => {
                 let id = self.id();
@@ -172,6 +188,7 @@ impl World {
             Op::Offer => {
                 if self.offer.is_none() {
                     self.offer = Some((self.sdp(), self.sections.clone()));
+                    self.changed = false;
                 }
             }
             Op::Deliver => self.deliver(),
@@ -217,8 +234,11 @@ impl World {
     fn nudge(&mut self, lost: bool) {
         let pending = self.negotiator.pending();
         let missing = self.negotiator.missing();
-        if (pending || missing != (0, 0)) && !lost {
-            self.requests.push(missing);
+        if pending || missing != (0, 0) {
+            self.lost |= lost;
+            if !lost {
+                self.requests.push(missing);
+            }
         }
     }
 
@@ -363,22 +383,25 @@ impl World {
         assert_eq!(map, bound);
     }
 
-    /// Everything that is under way arrives, and the room follows its rule; it must come to rest soon.
+    /// Everything that is under way arrives, and room and client follow their rules; it must come to rest soon.
     fn settle(&mut self) {
-        // Two offers without what was asked for: a lost request is noticed.
-        for _ in 0..3 {
-            self.step(&Op::Deliver);
-            self.step(&Op::Offer);
+        self.step(&Op::Deliver);
+        if self.lost {
+            // Two offers without what was asked for, for any other reason: they show that it was not heard.
+            for _ in 0..2 {
+                self.step(&Op::Offer);
+                self.step(&Op::Deliver);
+            }
         }
         for round in 0.. {
             assert!(round < 20, "negotiation goes on and on");
-            self.step(&Op::Deliver);
             self.nudge(false);
-            if self.requests.is_empty() {
+            self.step(&Op::Hear);
+            if !self.changed {
                 break;
             }
-            self.step(&Op::Hear);
             self.step(&Op::Offer);
+            self.step(&Op::Deliver);
         }
     }
 }
