@@ -86,7 +86,7 @@ pub(super) fn start(
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut addresses = Vec::new();
     for (listener, address) in listeners {
-        tracing::info!(%address, "listening for HTTP");
+        tracing::debug!(%address, "listening for HTTP");
         addresses.push(address);
         let (router, own, permits) = (router.clone(), tasks.clone(), Arc::clone(&permits));
         tasks.spawn("http listener", async move {

@@ -12,6 +12,8 @@ mod tools;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::problem::{Problem, Warning};
+use crate::http;
+use crate::hub;
 use crate::net::Net;
 use crate::options::cli::{Cli, Command, Flags};
 use crate::options::yaml::Node;
@@ -20,7 +22,6 @@ use crate::random::Random;
 use crate::secret::Secret;
 use crate::supervisor::shutdown::{Outcome, Signals};
 use crate::task::Tasks;
-use crate::{http, hub};
 use anyhow::{Context, Result, bail};
 use std::io::{self, Write};
 use std::num::NonZero;
@@ -39,15 +40,12 @@ const STACK: usize = 1 << 20;
 pub fn run(cli: &Cli) -> ExitCode {
     let result = match &cli.command {
         None => serve(&cli.flags),
-        Some(command) => tool(&cli.flags, command),
+        Some(command) => tool(&cli.flags, command).map(|()| ExitCode::SUCCESS),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|error| {
+        complain(&format!("{error:#}"));
+        ExitCode::FAILURE
+    })
 }
 
 fn tool(flags: &Flags, command: &Command) -> Result<()> {
@@ -74,7 +72,8 @@ fn without_keys(mut options: Options) -> Options {
     options
 }
 
-fn serve(flags: &Flags) -> Result<()> {
+/// Errors are those before the log has started; later ones are in it.
+fn serve(flags: &Flags) -> Result<ExitCode> {
     let (config, warnings) = configure(&source::load(flags))?;
     log::start(&config.log);
     for warning in &warnings {
@@ -85,7 +84,13 @@ fn serve(flags: &Flags) -> Result<()> {
     let result = runtime.block_on(start_and_stop(&config));
     // Nothing that is left may keep the process: the stop list has waited for what is worth waiting for.
     runtime.shutdown_background();
-    result
+    Ok(match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    })
 }
 
 /// The start list, the wait, the stop list.
