@@ -1,5 +1,7 @@
 //! The wall clock, read at the edge only (`http`, the room's task); below it time is an argument.
 
+#![expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A wall clock; cheap to copy.

@@ -87,7 +87,7 @@ pub enum StartError {
         ip: IpAddr,
     },
     /// Any other failure to bind.
-    #[error("{proto} {address} cannot be opened (`{option}`): {source}")]
+    #[error("{proto} {address} cannot be opened (`{option}`)")]
     Bind {
         /// Address and port.
         address: SocketAddr,
@@ -99,7 +99,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// No thread, no epoll.
-    #[error("a media worker cannot be started: {0}")]
+    #[error("a media worker cannot be started")]
     Worker(#[from] io::Error),
 }
 
@@ -415,10 +415,6 @@ fn names(bound: &[Bound], tcp: &[SocketAddr]) -> Vec<String> {
 }
 
 /// The clock, read here and nowhere else in this module.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the loops of this module give everyone below them their time"
-)]
 fn now() -> Instant {
     Instant::now()
 }

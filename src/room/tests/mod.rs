@@ -463,7 +463,7 @@ fn an_empty_room_ends_after_its_departure_timeout() {
 fn a_track_is_published_only_with_the_right_to_its_source() {
     let mut lab = Lab::new();
     let alice = lab.grant("alice", |grant| {
-        grant.can_publish_sources = vec!["microphone".to_owned()]
+        grant.can_publish_sources = vec!["microphone".to_owned()];
     });
     lab.heard(alice);
     lab.request(alice, signal_request::Message::AddTrack(camera()));
