@@ -148,7 +148,7 @@ impl Participant {
     }
 
     pub(super) fn is_safari(&self) -> bool {
-        self.client.browser.eq_ignore_ascii_case("safari")
+        self.client.browser.to_ascii_lowercase().contains("safari")
     }
 
     pub(super) fn is_active(&self) -> bool {

@@ -136,12 +136,16 @@ impl Room {
             transport,
             bound: answer.bound,
             refused: answer.refused,
+            unbound: answer.unbound,
             announced,
         })
     }
 
     fn after_answer(&mut self, now: Now, seat: Seat, outcome: Outcome) {
         self.open_bound(seat, outcome.transport, outcome.bound);
+        for down in outcome.unbound {
+            self.unbind(seat, down);
+        }
         for down in outcome.refused {
             self.codec_unsupported(now, seat, down);
         }
@@ -379,6 +383,7 @@ impl Room {
             return None;
         }
         down.bound = true;
+        down.opened = true;
         Some(DownTrackPlan {
             down: bound.down,
             up: owner.up,
@@ -455,6 +460,7 @@ struct Outcome {
     transport: TransportId,
     bound: Vec<Bound>,
     refused: Vec<crate::ids::DownTrackId>,
+    unbound: Vec<crate::ids::DownTrackId>,
     announced: Vec<TrackSid>,
 }
 

@@ -5,7 +5,7 @@ use super::settings::TrackSettings;
 use super::{DownOwner, Now, Room, Seat};
 use crate::ids::{DownTrackId, Identity, Ssrc, TrackSid};
 use crate::negotiate::SendSpec;
-use crate::plan::{Codec, Command, DownTrackPlan, Format, Kind};
+use crate::plan::{Codec, Command, DownTrackPlan, Format, Kind, Wanted};
 use crate::protocol::livekit::{
     AudioTrackFeature, StreamStateInfo, StreamStateUpdate, SubscriptionError,
     SubscriptionPermission, SubscriptionPermissionUpdate, SubscriptionResponse, TrackSubscribed,
@@ -59,8 +59,10 @@ pub(super) struct Down {
     pub(super) ssrc: Ssrc,
     pub(super) rtx_ssrc: Option<Ssrc>,
     pub(super) stream_id: String,
-    /// A section is agreed and the worker sends.
+    /// A section is agreed.
     pub(super) bound: bool,
+    /// The worker has it.
+    pub(super) opened: bool,
     /// The publisher knows.
     pub(super) told: bool,
     /// The worker sends its last frames.
@@ -190,6 +192,7 @@ impl Room {
                 rtx_ssrc,
                 stream_id,
                 bound: false,
+                opened: false,
                 told: false,
                 closing: false,
             });
@@ -269,7 +272,7 @@ impl Room {
             return;
         }
         let id = down.id;
-        if down.bound {
+        if down.opened {
             self.command(worker, Command::CloseDown { down: id });
         } else {
             self.down_closed(now, id);
@@ -378,6 +381,31 @@ impl Room {
                 plan: Box::new(plan),
             },
         );
+    }
+
+    /// The client stopped a section and there is no other: the track waits, silent, until there is.
+    pub(super) fn unbind(&mut self, seat: Seat, id: DownTrackId) {
+        let Some(owner) = self.downs.get(&id) else {
+            return;
+        };
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let worker = participant.worker;
+        let down = participant
+            .subscriptions
+            .get_mut(&owner.track)
+            .and_then(|subscription| subscription.down.as_mut());
+        if let Some(down) = down
+            && std::mem::replace(&mut down.bound, false)
+        {
+            let wanted = Wanted {
+                paused: true,
+                max_spatial: 0,
+                max_temporal: 0,
+            };
+            self.command(worker, Command::SetWanted { down: id, wanted });
+        }
     }
 
     /// `track_subscribed`: the first time that somebody visible has a track, bound and connected.
