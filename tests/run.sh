@@ -2,12 +2,13 @@
 # Everything a change must pass, on Debian 12 with Rust; installs what is missing, once.
 #   tests/run.sh          format, lints, tests, release build, real LiveKit clients
 #   tests/run.sh quick    format, lints, tests
+#   tests/run.sh install  only installs
 # Each part's output is in target/test-logs/; the last line counts. Needs root or sudo to install.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 root=$PWD interop=$PWD/tests/interop logs=$PWD/target/test-logs
 mode=${1:-all}
-case $mode in all | quick) ;; *) echo "usage: tests/run.sh [quick]" >&2; exit 2 ;; esac
+case $mode in all | quick | install) ;; *) echo "usage: tests/run.sh [quick | install]" >&2; exit 2 ;; esac
 export DEBIAN_FRONTEND=noninteractive CARGO_TERM_COLOR=never CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
 export INTEROP_SERVER=${INTEROP_SERVER:-$CARGO_TARGET_DIR/release/parlor}
 [ -d "$HOME/.cargo/bin" ] && PATH=$HOME/.cargo/bin:$PATH
@@ -30,7 +31,7 @@ part() {
   wait "$running"
   status=$?
   running=
-  printf '%-8s %-4s %4d s  %s\n' "$name" "$([ $status = 0 ] && echo ok || echo FAIL)" $((SECONDS - start)) "$(closing_line "$name" "$log")"
+  printf '%-12s %-4s %4d s  %s\n' "$name" "$([ $status = 0 ] && echo ok || echo FAIL)" $((SECONDS - start)) "$(closing_line "$name" "$log")"
   [ $status = 0 ] || failure_lines "$name" "$log" | sed 's/^/    /'
   return $status
 }
@@ -58,7 +59,8 @@ test_counts() {
 }
 
 count() { passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3)); }
-single() { if part "$@"; then count 1 0 0; else count 0 1 0; return 1; fi; }
+# A part that counts as one.
+single() { if part "$@"; then count 1 0 0; else count 0 1 0 && return 1; fi; }
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo --preserve-env=DEBIAN_FRONTEND "$@"; fi; }
 
@@ -133,14 +135,13 @@ run_interop() {
 
 # A venv of ours may bring node.
 PATH=$PATH:$interop/.venv/bin
-part install install_build || count 0 1 0
-single fmt cargo fmt --all --check
-single clippy cargo clippy --locked --all-targets -- -D warnings
-run_tests
-if [ "$mode" = all ]; then
-  if single release cargo build --locked --release; then
-    if part clients install_clients; then run_interop; else count 0 1 0; fi
-  fi
+single build-tools install_build
+[ "$mode" = quick ] || single clients install_clients
+if [ "$mode" != install ]; then
+  single fmt cargo fmt --all --check
+  single clippy cargo clippy --locked --all-targets -- -D warnings
+  run_tests
 fi
+[ "$mode" = all ] && single release cargo build --locked --release && run_interop
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
