@@ -1,4 +1,6 @@
-//! Parlor.
+//! Parlor, a LiveKit-compatible SFU in one process. ARCHITECTURE.md is the tour: the layers, the life of a join, of a
+//! packet and of a stop, and who owns what.
+
 pub mod clock;
 pub mod config;
 pub mod http;

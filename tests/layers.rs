@@ -188,6 +188,28 @@ fn pure_rows_touch_nothing() {
 }
 
 #[test]
+fn the_table_of_the_architecture_is_this_one() {
+    let text = fs::read_to_string("ARCHITECTURE.md").unwrap();
+    let told: Vec<Vec<&str>> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+        .filter(|(row, _)| row.parse::<u8>().is_ok())
+        .map(|(_, rest)| rest.split('|').next().unwrap())
+        .map(|modules| modules.split('`').skip(1).step_by(2).collect())
+        .collect();
+    let exists = |module: &&str| {
+        let path = Path::new("src").join(module);
+        path.is_dir() || path.with_extension("rs").is_file()
+    };
+    let held: Vec<Vec<&str>> = LAYERS
+        .iter()
+        .map(|row| row.iter().copied().filter(exists).collect::<Vec<_>>())
+        .filter(|row| !row.is_empty() && !row.contains(&"main"))
+        .collect();
+    assert_eq!(told, held);
+}
+
+#[test]
 fn file_names_say_what_is_inside() {
     let wrong: Vec<_> = sources()
         .into_iter()
