@@ -24,9 +24,10 @@ fn lines(config: &Config, http: &[SocketAddr], media: &[String], clock: Clock) -
     }
     let port = http.first().map_or(config.http.port, SocketAddr::port);
     lines.push(format!("try it in a browser: http://localhost:{port}/try"));
+    let everybodys = |secret: &str| secret == "secret";
     if let Some((key, secret)) = config.keys.0.first() {
         // Only the secret that everybody knows; one of the user's own stays his.
-        let login = if secret.reveal() == "secret" {
+        let login = if everybodys(secret.reveal()) {
             format!("key {key}, secret {}", secret.reveal())
         } else {
             format!("key {key}")
@@ -46,7 +47,14 @@ fn lines(config: &Config, http: &[SocketAddr], media: &[String], clock: Clock) -
                 .to_owned(),
         );
     }
-    lines.push("this is for trying out: everybody knows the secret of --dev".to_owned());
+    if config
+        .keys
+        .0
+        .iter()
+        .any(|(_, secret)| everybodys(secret.reveal()))
+    {
+        lines.push("this is for trying out: everybody knows the secret of --dev".to_owned());
+    }
     lines
 }
 
@@ -105,10 +113,8 @@ mod tests {
         assert_eq!(claims.video.unwrap().room, "my-room");
         assert!(lines[4].contains("--bind 0.0.0.0"));
         let (_, open) = said("keys: {a: my-own}", &["--dev", "--bind", "0.0.0.0"]);
-        assert!(
-            !open
-                .iter()
-                .any(|line| line.contains("my-own") || line.contains("--bind"))
-        );
+        assert!(!open.iter().any(|line| line.contains("my-own")
+            || line.contains("--bind")
+            || line.contains("everybody")));
     }
 }
