@@ -3,6 +3,8 @@
 
 pub mod clock;
 pub mod config;
+#[doc(hidden)]
+pub mod hostile;
 pub mod http;
 pub mod hub;
 pub mod ids;

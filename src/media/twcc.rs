@@ -142,12 +142,22 @@ mod tests {
 
     const MEDIA: Ssrc = Ssrc(2);
 
+    type Told = Vec<(u16, Option<i64>)>;
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant cannot be had otherwise; tests only add to it"
+    )]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
     }
 
     /// All feedback due: number, then sequence numbers with arrival in ticks.
-    fn poll(recorder: &mut TwccRecorder, now: Instant) -> Vec<(u8, Vec<(u16, Option<i64>)>)> {
+    fn poll(recorder: &mut TwccRecorder, now: Instant) -> Vec<(u8, Told)> {
         let mut out = [0; 1_200];
         let mut all = Vec::new();
         while let Some(len) = recorder.poll(now, &mut out) {
@@ -164,7 +174,7 @@ mod tests {
 
     #[test]
     fn feedback_comes_a_tenth_of_a_second_after_the_first_packet() {
-        let now = Instant::now();
+        let now = start();
         let mut recorder = TwccRecorder::new(Ssrc(1));
         assert_eq!(recorder.next_timeout(), None);
         recorder.handle_packet(now, MEDIA, 10, false);
@@ -180,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_frame_halves_the_wait_when_there_is_enough_to_tell() {
-        let now = Instant::now();
+        let now = start();
         let mut recorder = TwccRecorder::new(Ssrc(1));
         for seq in 0..20 {
             recorder.handle_packet(now, MEDIA, seq, false);
@@ -192,7 +202,7 @@ mod tests {
 
     #[test]
     fn losses_between_two_feedbacks_are_told_and_late_packets_told_alone() {
-        let now = Instant::now();
+        let now = start();
         let mut recorder = TwccRecorder::new(Ssrc(1));
         for seq in [65_533, 65_535] {
             recorder.handle_packet(now, MEDIA, seq, false);
@@ -213,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded() {
-        let now = Instant::now();
+        let now = start();
         let mut recorder = TwccRecorder::new(Ssrc(1));
         for seq in 0..5_000 {
             recorder.handle_packet(now, MEDIA, seq, false);
@@ -228,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_buffer_without_room_is_not_asked_for_ever() {
-        let now = Instant::now();
+        let now = start();
         let mut recorder = TwccRecorder::new(Ssrc(1));
         recorder.handle_packet(now, MEDIA, 1, false);
         assert_eq!(recorder.poll(now + ms(100), &mut [0; 8]), None);
@@ -239,10 +249,10 @@ mod tests {
         /// Every arrival is told once, at its time, and nothing that arrived is called lost after it was told.
         #[test]
         fn every_arrival_is_told_once(
-            start: u16,
+            first_seq: u16,
             packets in prop::collection::vec((1u64..5, 0u64..8, 0u64..12_000, any::<bool>()), 1..400),
         ) {
-            let begin = Instant::now();
+            let begin = start();
             let mut now = begin;
             let mut recorder = TwccRecorder::new(Ssrc(1));
             let mut arrived = BTreeMap::new();
@@ -252,7 +262,7 @@ mod tests {
                 now += Duration::from_micros(wait_us);
                 if recorder.next_timeout().is_some_and(|due| due <= now) {
                     for (seq, time) in poll(&mut recorder, now).into_iter().flat_map(|(_, all)| all) {
-                        let seq = u64::from(seq.wrapping_sub(start));
+                        let seq = u64::from(seq.wrapping_sub(first_seq));
                         match time {
                             Some(time) => prop_assert_eq!(told.insert(seq, time), None),
                             None => prop_assert!(!told.contains_key(&seq), "{} told and then lost", seq),
@@ -262,13 +272,13 @@ mod tests {
                 head += step;
                 let seq = head.saturating_sub(back);
                 arrived.entry(seq).or_insert_with(|| {
-                    recorder.handle_packet(now, MEDIA, start.wrapping_add(seq as u16), marker);
+                    recorder.handle_packet(now, MEDIA, first_seq.wrapping_add(seq as u16), marker);
                     (now - begin).as_micros() as i64 / 250
                 });
             }
             for (seq, time) in poll(&mut recorder, now + ms(100)).into_iter().flat_map(|(_, all)| all) {
                 if let Some(time) = time {
-                    told.insert(u64::from(seq.wrapping_sub(start)), time);
+                    told.insert(u64::from(seq.wrapping_sub(first_seq)), time);
                 }
             }
             // Times count from the first arrival.
