@@ -284,6 +284,7 @@ impl From<JoinError> for Refusal {
             JoinError::MayNotSetMetadata => StatusCode::UNAUTHORIZED,
             JoinError::NodeFull(_) | JoinError::RoomFull(..) => StatusCode::FORBIDDEN,
             JoinError::RoomNotFound => StatusCode::NOT_FOUND,
+            JoinError::Simulated => StatusCode::INTERNAL_SERVER_ERROR,
             JoinError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())

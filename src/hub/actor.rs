@@ -141,6 +141,7 @@ impl Actor {
     fn refusal(&self, refused: &JoinRefused) -> JoinError {
         match refused {
             JoinRefused::Full(max) => JoinError::RoomFull(self.name.as_str().to_owned(), *max),
+            JoinRefused::Simulated => JoinError::Simulated,
             JoinRefused::MayNotSetMetadata => JoinError::MayNotSetMetadata,
             JoinRefused::LimitExceeded(what) => {
                 JoinError::LimitExceeded(format!("{what} exceeds its limit"))

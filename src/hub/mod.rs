@@ -35,6 +35,9 @@ pub enum JoinError {
     /// 400.
     #[error("unknown room preset {0}")]
     UnknownPreset(String),
+    /// 500: a failure that the client asked for (`simulateScenario`).
+    #[error("simulated failure")]
+    Simulated,
     /// 503: the server is stopping.
     #[error("server is shutting down")]
     Stopping,

@@ -68,6 +68,12 @@ impl Negotiator {
         })
     }
 
+    /// Gives up the offer that has no answer yet: the client lost it, or its answer was lost. The next offer says
+    /// everything again.
+    pub fn abandon_offer(&mut self) {
+        self.outstanding = None;
+    }
+
     /// The id of our offer that has no answer yet.
     pub fn offer_outstanding(&self) -> Option<u32> {
         self.outstanding

@@ -2,7 +2,7 @@
 
 use crate::ids::{Mid, TrackSid, TransportId};
 use crate::negotiate::Negotiator;
-use crate::plan::{Channel, RemoteCandidate, RemoteTransport};
+use crate::plan::{Channel, IceCredentials, RemoteCandidate, RemoteTransport};
 use crate::protocol::livekit::SignalTarget;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ pub(super) struct Connection {
     pub(super) early_candidates: Vec<RemoteCandidate>,
     /// Our candidates have been trickled for the present credentials.
     pub(super) trickled: bool,
+    /// Our credentials for an ICE restart that the next offer begins.
+    pub(super) restart: Option<IceCredentials>,
     pub(super) channels: HashSet<Channel>,
     /// Publications by section.
     pub(super) published: HashMap<Mid, TrackSid>,
@@ -51,6 +53,7 @@ impl Connection {
             remote: None,
             early_candidates: Vec::new(),
             trickled: false,
+            restart: None,
             channels: HashSet::new(),
             published: HashMap::new(),
             negotiate_at: None,

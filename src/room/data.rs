@@ -37,6 +37,11 @@ impl Inbox {
             since,
         }
     }
+
+    /// The newest `sequence` taken; a client that resumes sends again what came after it.
+    pub(super) fn last_sequence(&self) -> u32 {
+        self.last_sequence
+    }
 }
 
 /// Recent reliable packets.

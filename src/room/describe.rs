@@ -1,10 +1,11 @@
 //! The `join` message: everything a client learns at once.
 
-use super::participant::Participant;
+use super::participant::{Participant, Preference};
 use super::{EMULATED_VERSION, Now, PROTOCOL, Room, Seat};
 use crate::plan::{IceLogin, IceServer};
 use crate::protocol::livekit::{
-    self as proto, ClientConfiguration, DisabledCodecs, JoinResponse, ServerInfo, participant_info,
+    self as proto, ClientConfigSetting, ClientConfiguration, DisabledCodecs, JoinResponse,
+    ServerInfo, participant_info,
 };
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -42,7 +43,7 @@ impl Room {
             server_info: Some(self.server_info()),
             sif_trailer: self.sif_trailer.to_vec(),
             enabled_publish_codecs: self.publish_codecs(participant),
-            fast_publish: participant.permission.can_publish,
+            fast_publish: participant.permission.can_publish && participant.preference.is_none(),
             ..Default::default()
         }
     }
@@ -88,7 +89,7 @@ impl Room {
             .collect()
     }
 
-    fn ice_servers(&self, now: Now, participant: &Participant) -> Vec<proto::IceServer> {
+    pub(super) fn ice_servers(&self, now: Now, participant: &Participant) -> Vec<proto::IceServer> {
         self.settings
             .ice_servers
             .iter()
@@ -143,7 +144,7 @@ fn disabled_publish(participant: &Participant) -> Vec<&'static str> {
     Vec::new()
 }
 
-fn client_configuration(participant: &Participant) -> Option<ClientConfiguration> {
+pub(super) fn client_configuration(participant: &Participant) -> Option<ClientConfiguration> {
     let codec = |mime: &str| proto::Codec {
         mime: mime.to_owned(),
         fmtp_line: String::new(),
@@ -157,11 +158,17 @@ fn client_configuration(participant: &Participant) -> Option<ClientConfiguration
     } else {
         Vec::new()
     };
-    if publish.is_empty() && codecs.is_empty() {
+    let disabled = !(publish.is_empty() && codecs.is_empty());
+    if !disabled && participant.preference.is_none() {
         return None;
     }
+    let force_relay = match participant.preference {
+        Some(Preference::Tls) => ClientConfigSetting::Enabled,
+        Some(Preference::Tcp) | None => ClientConfigSetting::Unset,
+    };
     Some(ClientConfiguration {
-        disabled_codecs: Some(DisabledCodecs { codecs, publish }),
+        disabled_codecs: disabled.then_some(DisabledCodecs { codecs, publish }),
+        force_relay: force_relay as i32,
         ..Default::default()
     })
 }

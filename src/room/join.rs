@@ -3,16 +3,15 @@
 use super::connection::Connection;
 use super::data::Inbox;
 use super::data_track::DataTracks;
-use super::participant::{Participant, Permission, kind_of};
+use super::participant::{Participant, Permission, Preference, kind_of};
 use super::subscribe::PermissionRule;
 use super::{JOIN_TIMEOUT, Now, Output, Place, Room, RoomCommand, Seat, SessionId};
 use crate::ids::{Identity, ParticipantSid, TransportId};
 use crate::negotiate::{Negotiator, Role, Setup};
-use crate::plan::{Codec, IceCredentials};
+use crate::plan::{Codec, IceCredentials, Proto};
 use crate::protocol::join::Join;
 use crate::protocol::livekit::{
-    self as proto, DisconnectReason, LeaveRequest, SignalTarget, leave_request, participant_info,
-    signal_response,
+    self as proto, DisconnectReason, SignalTarget, participant_info, signal_response,
 };
 use crate::secret::Secret;
 use std::collections::{BTreeMap, HashMap};
@@ -26,6 +25,9 @@ pub enum JoinRefused {
     /// Metadata or attributes in the join without the grant.
     #[error("no permissions to access the room")]
     MayNotSetMetadata,
+    /// The client asked for its next resume to fail.
+    #[error("simulated failure")]
+    Simulated,
     /// What is too large.
     #[error("{0} exceeds its limit")]
     LimitExceeded(&'static str),
@@ -73,8 +75,8 @@ impl Room {
         Ok(())
     }
 
-    /// Takes a participant in; the session's first message is `join`. A resume finds nobody here: the client is told
-    /// to come back as new (STATE_MISMATCH), and `None` is returned.
+    /// Takes a participant in; the session's first message is `join`, or `reconnect` on a resume. A resume that finds
+    /// nobody is told to come back as new (STATE_MISMATCH), and `None` is returned.
     pub fn join(
         &mut self,
         now: Now,
@@ -82,9 +84,15 @@ impl Room {
         join: Join,
         place: Place,
     ) -> Result<Option<ParticipantSid>, JoinRefused> {
-        if join.resume.is_some() {
-            self.refuse_resume(session, join.protocol);
-            return Ok(None);
+        if let Some(resume) = &join.resume {
+            let identity = identity_of(&join);
+            let seat = self.identities.get(&identity).copied();
+            if let Some(participant) = seat.and_then(|seat| self.participants.get_mut(&seat))
+                && std::mem::take(&mut participant.fail_resume)
+            {
+                return Err(JoinRefused::Simulated);
+            }
+            return Ok(self.resume(now, session, &join, resume));
         }
         self.check(&join)?;
         let identity = identity_of(&join);
@@ -121,19 +129,6 @@ impl Room {
         Ok(self.participants.get(&seat).map(|p| p.sid.clone()))
     }
 
-    fn refuse_resume(&mut self, session: SessionId, protocol: u32) {
-        let leave = LeaveRequest {
-            can_reconnect: protocol <= 12,
-            reason: DisconnectReason::StateMismatch as i32,
-            action: leave_request::Action::Reconnect as i32,
-            regions: None,
-        };
-        let message = crate::protocol::signal::Encoded::new(signal_response::Message::Leave(leave));
-        self.outputs
-            .push_back(Output::Signal(session, message.into()));
-        self.outputs.push_back(Output::Close(session));
-    }
-
     fn admit(
         &mut self,
         now: Now,
@@ -157,13 +152,24 @@ impl Room {
         if join.publish.is_some() {
             permission.can_subscribe = false;
         }
+        let preference = self.preferences.get(&identity).copied();
+        let candidates = match preference {
+            // Relays are the client's to find; nothing of ours is to be tried.
+            Some(Preference::Tcp | Preference::Tls) => place
+                .candidates
+                .iter()
+                .copied()
+                .filter(|c| c.proto == Proto::Tcp)
+                .collect(),
+            None => place.candidates,
+        };
         let participant = Participant {
             seat,
             sid: ParticipantSid::from(format!("PA_{}", self.random.text(12))),
             identity: identity.clone(),
             session: Some(session),
             worker: place.worker,
-            candidates: place.candidates,
+            candidates,
             kind: kind_of(&claims),
             claims,
             api_key: join.api_key,
@@ -187,6 +193,10 @@ impl Room {
             rule: PermissionRule::All,
             inbox: Inbox::new(now.at),
             data_tracks: DataTracks::default(),
+            away_since: None,
+            close_on_resume: false,
+            fail_resume: false,
+            preference,
             expires: Some((now.at + JOIN_TIMEOUT, DisconnectReason::JoinFailure)),
         };
         self.participants.insert(seat, participant);
@@ -322,7 +332,7 @@ impl Room {
     }
 }
 
-fn identity_of(join: &Join) -> Identity {
+pub(super) fn identity_of(join: &Join) -> Identity {
     match &join.publish {
         Some(suffix) => Identity::from(format!("{}#{suffix}", join.claims.sub)),
         None => Identity::from(join.claims.sub.as_str()),

@@ -28,6 +28,7 @@ impl Room {
         };
         if participant.session == Some(session) {
             participant.session = None;
+            participant.away_since = Some(now.at);
         }
         // Without media there is nothing to come back to.
         if !participant
@@ -122,6 +123,9 @@ impl Room {
         let was_told = participant.version > 0;
         let is_publisher = participant.is_publisher;
         let info = participant.farewell();
+        if !participant.permission.hidden {
+            self.departed.push(now.at, info.clone());
+        }
         if self.counts_are_due(now) && !replaced {
             self.tell_counts(now);
         } else {
@@ -196,6 +200,7 @@ impl Room {
         }
         let at = now.at + DISCONNECT_GRACE;
         participant.expires = Some((at, DisconnectReason::ConnectionTimeout));
+        self.ask_to_resume(now, seat);
     }
 
     /// The peer closed its connection without a `leave`, or its handshake failed for good.

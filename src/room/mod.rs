@@ -18,6 +18,7 @@ mod join;
 mod leave;
 mod participant;
 mod publish;
+mod resume;
 mod settings;
 mod signal;
 mod subscribe;
@@ -163,6 +164,8 @@ pub struct Room {
     /// Down tracks per mirrored up track and worker; an entry exists while the mirror is open.
     mirrors: HashMap<(UpTrackId, WorkerId), HashSet<DownTrackId>>,
     cache: data::JoinerCache,
+    departed: resume::Departed,
+    preferences: HashMap<Identity, participant::Preference>,
     update: update::Pending,
     outputs: VecDeque<Output>,
     /// When the room ends if nobody comes.
@@ -213,6 +216,8 @@ impl Room {
             downs: HashMap::new(),
             mirrors: HashMap::new(),
             cache: data::JoinerCache::default(),
+            departed: resume::Departed::default(),
+            preferences: HashMap::new(),
             update: update::Pending::new(now.at),
             outputs: VecDeque::new(),
             finished: false,
@@ -367,7 +372,9 @@ impl Room {
                     None,
                 );
             }
-            // Pings are answered by the session; the rest is deprecated, or for servers of several nodes.
+            signal_request::Message::SyncState(state) => self.sync_state(now, seat, &state),
+            signal_request::Message::Simulate(scenario) => self.simulate(now, seat, &scenario),
+            // Pings are answered by the session; the rest is deprecated.
             _ => {}
         }
     }

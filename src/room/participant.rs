@@ -89,6 +89,15 @@ fn source_named(name: &str) -> Option<TrackSource> {
     }
 }
 
+/// A way to connect that was asked for in place of UDP; kept for an identity while its room lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Preference {
+    /// ICE-TCP.
+    Tcp,
+    /// TURN over TLS.
+    Tls,
+}
+
 /// The kind of a token.
 pub(super) fn kind_of(claims: &Claims) -> participant_info::Kind {
     match claims.kind.to_ascii_lowercase().as_str() {
@@ -138,6 +147,14 @@ pub(super) struct Participant {
     pub(super) rule: PermissionRule,
     pub(super) inbox: Inbox,
     pub(super) data_tracks: DataTracks,
+    /// When its session was lost, while it has none.
+    pub(super) away_since: Option<Instant>,
+    /// Simulated: the next resume is closed again.
+    pub(super) close_on_resume: bool,
+    /// Simulated: the next resume fails.
+    pub(super) fail_resume: bool,
+    /// How its connections may be made.
+    pub(super) preference: Option<Preference>,
     /// Removed at this moment, unless it connects before.
     pub(super) expires: Option<(Instant, proto::DisconnectReason)>,
 }

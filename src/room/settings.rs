@@ -120,6 +120,19 @@ impl Room {
         self.apply_settings_if_due(now, seat);
     }
 
+    /// A client that resumes says which tracks it does not want now.
+    pub(super) fn disable_track(&mut self, now: Now, seat: Seat, sid: &TrackSid) {
+        let subscription = self
+            .participants
+            .get_mut(&seat)
+            .and_then(|p| p.subscriptions.get_mut(sid));
+        if let Some(subscription) = subscription {
+            subscription.settings.disabled = true;
+            subscription.apply_at = Some(now.at);
+        }
+        self.apply_settings_if_due(now, seat);
+    }
+
     pub(super) fn apply_settings_if_due(&mut self, now: Now, seat: Seat) {
         let Some(participant) = self.participants.get_mut(&seat) else {
             return;

@@ -437,7 +437,8 @@ impl Room {
         let Some(mut connection) = participant.subscriber.take() else {
             return;
         };
-        if let Some(offer) = connection.negotiator.offer(None) {
+        let restart = connection.take_restart();
+        if let Some(offer) = connection.negotiator.offer(restart) {
             connection.negotiated = Some(now.at);
             self.send(
                 seat,

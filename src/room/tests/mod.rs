@@ -1,6 +1,7 @@
 //! The room's promises, driven as its task drives it: requests and events in, messages and commands out.
 
 mod calls;
+mod resuming;
 
 use super::*;
 use crate::ids::TransportId;
@@ -195,6 +196,7 @@ fn kind(message: &signal_response::Message) -> &'static str {
         signal_response::Message::RefreshToken(_) => "refresh_token",
         signal_response::Message::Update(_) => "update",
         signal_response::Message::Leave(_) => "leave",
+        signal_response::Message::Reconnect(_) => "reconnect",
         signal_response::Message::RoomUpdate(_) => "room_update",
         signal_response::Message::TrackPublished(_) => "track_published",
         signal_response::Message::RequestResponse(_) => "request_response",

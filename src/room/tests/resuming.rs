@@ -1,0 +1,258 @@
+//! Clients that lose their WebSocket, or their media, and come back.
+
+use super::*;
+use crate::protocol::livekit::{
+    SimulateScenario, SyncState, TrackPublishedResponse, simulate_scenario,
+};
+
+fn resume(lab: &mut Lab, identity: &str, sid: &str) -> SessionId {
+    lab.join_with(identity, |join| {
+        join.resume = Some(Resume {
+            participant_sid: sid.to_owned(),
+            reason: ReconnectReason::RrSignalDisconnected,
+            sync_state: None,
+        });
+    })
+    .unwrap()
+}
+
+fn gone(lab: &mut Lab, session: SessionId) {
+    lab.room.handle_gone(lab.now, session);
+    lab.drain();
+}
+
+fn sid_of(lab: &Lab, session: SessionId) -> String {
+    lab.room
+        .participant_sid(session)
+        .unwrap()
+        .as_str()
+        .to_owned()
+}
+
+#[test]
+fn a_client_that_lost_its_socket_is_told_everything_again_and_nobody_else_anything() {
+    let mut lab = Lab::new();
+    let bob = lab.join("bob");
+    lab.connect();
+    let first = lab.join("alice");
+    lab.connect();
+    let sid = sid_of(&lab, first);
+    lab.wait(Duration::from_secs(7));
+    lab.heard(bob);
+    gone(&mut lab, first);
+    let second = resume(&mut lab, "alice", &sid);
+    let heard = lab.heard(second);
+    let kinds: Vec<&str> = heard.iter().map(kind).collect();
+    assert_eq!(
+        kinds,
+        ["reconnect", "update", "room_update", "refresh_token"]
+    );
+    let signal_response::Message::Update(update) = &heard[1] else {
+        panic!()
+    };
+    let mut identities: Vec<&str> = update
+        .participants
+        .iter()
+        .map(|p| p.identity.as_str())
+        .collect();
+    identities.sort_unstable();
+    assert_eq!(identities, ["alice", "bob"]);
+    assert_eq!(sid_of(&lab, second), sid);
+    assert!(lab.heard(bob).is_empty());
+}
+
+#[test]
+fn whoever_left_meanwhile_is_said_to_have_left_unless_the_identity_is_back() {
+    let mut lab = Lab::new();
+    let bob = lab.join("bob");
+    lab.connect();
+    let carol = lab.join("carol");
+    lab.connect();
+    let alice = lab.join("alice");
+    lab.connect();
+    let sid = sid_of(&lab, alice);
+    gone(&mut lab, alice);
+    lab.wait(Duration::from_secs(1));
+    for session in [bob, carol] {
+        lab.request(
+            session,
+            signal_request::Message::Leave(LeaveRequest::default()),
+        );
+    }
+    lab.join("carol");
+    let back = resume(&mut lab, "alice", &sid);
+    let heard = lab.heard(back);
+    let signal_response::Message::Update(update) = &heard[1] else {
+        panic!("{heard:?}")
+    };
+    let left: Vec<&str> = update
+        .participants
+        .iter()
+        .filter(|p| p.state() == participant_info::State::Disconnected)
+        .map(|p| p.identity.as_str())
+        .collect();
+    assert_eq!(left, ["bob"]);
+}
+
+#[test]
+fn a_session_that_the_server_still_holds_is_closed_by_the_one_that_resumes() {
+    let mut lab = Lab::new();
+    let first = lab.join("alice");
+    lab.connect();
+    let sid = sid_of(&lab, first);
+    let second = resume(&mut lab, "alice", &sid);
+    assert_eq!(lab.closed, [first]);
+    gone(&mut lab, first);
+    assert_eq!(sid_of(&lab, second), sid, "the old socket's end is no news");
+}
+
+#[test]
+fn a_resume_of_somebody_who_was_replaced_is_refused() {
+    let mut lab = Lab::new();
+    let first = lab.join("alice");
+    lab.connect();
+    let sid = sid_of(&lab, first);
+    lab.join("alice");
+    lab.connect();
+    let back = resume(&mut lab, "alice", &sid);
+    assert_eq!(lab.kinds(back), ["leave"]);
+}
+
+#[test]
+fn publications_that_only_the_client_knows_make_it_join_anew() {
+    let mut lab = Lab::new();
+    let first = lab.join("alice");
+    lab.connect();
+    let sid = sid_of(&lab, first);
+    gone(&mut lab, first);
+    let second = resume(&mut lab, "alice", &sid);
+    lab.heard(second);
+    lab.request(
+        second,
+        signal_request::Message::SyncState(SyncState::default()),
+    );
+    assert!(lab.heard(second).is_empty());
+    let track = proto::TrackInfo {
+        sid: "TR_unknown".to_owned(),
+        ..Default::default()
+    };
+    let published = TrackPublishedResponse {
+        cid: "c".to_owned(),
+        track: Some(track),
+    };
+    let state = SyncState {
+        publish_tracks: vec![published],
+        ..Default::default()
+    };
+    lab.request(second, signal_request::Message::SyncState(state));
+    let heard = lab.heard(second);
+    let leave = heard.iter().find_map(|message| match message {
+        signal_response::Message::Leave(leave) => Some(leave),
+        _ => None,
+    });
+    let leave = leave.expect("leave");
+    assert_eq!(leave.reason(), DisconnectReason::StateMismatch);
+    assert_eq!(leave.action(), proto::leave_request::Action::Reconnect);
+}
+
+#[test]
+fn a_client_whose_media_is_gone_is_asked_to_resume_and_stays_until_its_time_is_up() {
+    let mut lab = Lab::new();
+    let first = lab.join("alice");
+    let id = lab.connect();
+    let sid = sid_of(&lab, first);
+    lab.heard(first);
+    lab.event(Event::Disconnected { id });
+    let heard = lab.heard(first);
+    let [signal_response::Message::Leave(leave)] = heard.as_slice() else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(leave.action(), proto::leave_request::Action::Resume);
+    assert_eq!(lab.closed, [first]);
+    let second = resume(&mut lab, "alice", &sid);
+    lab.wait(Duration::from_secs(10));
+    assert_eq!(sid_of(&lab, second), sid);
+    let remote = "127.0.0.1:9999".parse().unwrap();
+    lab.event(Event::Connected {
+        id,
+        proto: Proto::Udp,
+        remote,
+    });
+    lab.wait(Duration::from_secs(60));
+    assert_eq!(sid_of(&lab, second), sid);
+    lab.event(Event::Disconnected { id });
+    lab.wait(Duration::from_secs(5));
+    assert!(lab.room.is_empty());
+}
+
+#[test]
+fn an_old_client_gets_an_offer_that_restarts_ice() {
+    let mut lab = Lab::new();
+    let first = lab
+        .join_with("alice", |join| join.single_pc = false)
+        .unwrap();
+    lab.connect();
+    let sid = sid_of(&lab, first);
+    let ufrag = |heard: &[signal_response::Message]| {
+        heard.iter().find_map(|message| match message {
+            signal_response::Message::Offer(offer) => offer
+                .sdp
+                .lines()
+                .find_map(|line| line.strip_prefix("a=ice-ufrag:"))
+                .map(str::to_owned),
+            _ => None,
+        })
+    };
+    let before = ufrag(&lab.heard(first)).expect("an offer");
+    gone(&mut lab, first);
+    let second = lab
+        .join_with("alice", |join| {
+            join.single_pc = false;
+            join.resume = Some(Resume {
+                participant_sid: sid,
+                reason: ReconnectReason::RrUnknown,
+                sync_state: None,
+            });
+        })
+        .unwrap();
+    let after =
+        ufrag(&lab.heard(second)).expect("an offer, though the last one was never answered");
+    assert_ne!(before, after);
+}
+
+#[test]
+fn scenarios_that_applications_test_with_do_what_they_say() {
+    let simulate = |scenario| {
+        signal_request::Message::Simulate(SimulateScenario {
+            scenario: Some(scenario),
+        })
+    };
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    lab.connect();
+    lab.heard(alice);
+    lab.request(
+        alice,
+        simulate(simulate_scenario::Scenario::ServerLeave(true)),
+    );
+    assert_eq!(lab.kinds(alice), ["leave"]);
+    let bob = lab.join("bob");
+    lab.connect();
+    let sid = sid_of(&lab, bob);
+    lab.request(
+        bob,
+        simulate(simulate_scenario::Scenario::DisconnectSignalOnResume(true)),
+    );
+    gone(&mut lab, bob);
+    let back = resume(&mut lab, "bob", &sid);
+    assert_eq!(lab.kinds(back), ["reconnect", "update", "room_update"]);
+    assert!(lab.closed.contains(&back));
+    let again = resume(&mut lab, "bob", &sid);
+    lab.heard(again);
+    lab.request(
+        again,
+        simulate(simulate_scenario::Scenario::Migration(true)),
+    );
+    assert!(lab.kinds(again).is_empty(), "a failing node says nothing");
+    assert!(lab.closed.contains(&again));
+}
