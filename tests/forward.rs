@@ -172,7 +172,7 @@ impl Client {
         }
     }
 
-    /// Does what is to be done now, then waits for a datagram or a timer, 20 ms at most.
+    /// Does what is to be done now, then waits for datagrams or a timer, 20 ms at most.
     async fn step(&mut self) {
         self.settle().await;
         let longest = now() + Duration::from_millis(20);
@@ -186,6 +186,9 @@ impl Client {
             () = tokio::time::sleep_until(due.into()) => None,
         };
         if let Some((len, from)) = received {
+            self.receive(&mut buffer[..len], from);
+        }
+        while let Ok((len, from)) = self.socket.try_recv_from(&mut buffer) {
             self.receive(&mut buffer[..len], from);
         }
         if self.transport.next_timeout().is_some_and(|at| at <= now()) {

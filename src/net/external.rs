@@ -154,7 +154,8 @@ mod tests {
         let servers = [format!("stun:{address}")];
         let mut random = Random::seeded(1);
         let ask = discover(&servers, Ipv4Addr::LOCALHOST, &mut random);
-        let (found, ()) = tokio::join!(ask, serve);
+        let both = async { tokio::join!(ask, serve) };
+        let (found, ()) = timeout(LOOKUP, both).await.unwrap();
         assert_eq!(found.unwrap(), Ipv4Addr::new(203, 0, 113, 9));
     }
 
@@ -168,7 +169,8 @@ mod tests {
         let servers = [closed, open];
         let mut random = Random::seeded(1);
         let ask = discover(&servers, Ipv4Addr::LOCALHOST, &mut random);
-        let (found, ()) = tokio::join!(ask, serve);
+        let both = async { tokio::join!(ask, serve) };
+        let (found, ()) = timeout(LOOKUP, both).await.unwrap();
         assert_eq!(found.unwrap(), Ipv4Addr::new(203, 0, 113, 9));
 
         let error = discover(&servers[..1], Ipv4Addr::LOCALHOST, &mut random).await;
