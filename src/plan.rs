@@ -509,6 +509,13 @@ pub enum Event {
         /// The format of its first packet.
         format: Format,
     },
+    /// How loud a publisher was in the last 400 ms, linear, 0–1: while it speaks, and 0 once when it stops.
+    AudioLevel {
+        /// The track.
+        up: UpTrackId,
+        /// The level.
+        level: f32,
+    },
     /// First packet of a down track handed to a connected transport.
     DownStarted {
         /// The down track.

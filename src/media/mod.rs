@@ -1,5 +1,6 @@
 //! The forwarding plane: pure, one per worker.
 
+pub mod audio;
 pub mod cache;
 pub mod certificate;
 pub mod channels;

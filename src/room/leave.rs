@@ -88,6 +88,7 @@ impl Room {
             return;
         };
         participant.disconnect_reason = reason;
+        self.forget_speaker(seat);
         let replaced = reason == DisconnectReason::DuplicateIdentity;
         if self.identities.get(&participant.identity) == Some(&seat) {
             self.identities.remove(&participant.identity);

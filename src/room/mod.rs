@@ -21,6 +21,7 @@ mod publish;
 mod resume;
 mod settings;
 mod signal;
+mod speakers;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -165,6 +166,7 @@ pub struct Room {
     mirrors: HashMap<(UpTrackId, WorkerId), HashSet<DownTrackId>>,
     cache: data::JoinerCache,
     departed: resume::Departed,
+    speakers: speakers::Speakers,
     preferences: HashMap<Identity, participant::Preference>,
     update: update::Pending,
     outputs: VecDeque<Output>,
@@ -217,6 +219,7 @@ impl Room {
             mirrors: HashMap::new(),
             cache: data::JoinerCache::default(),
             departed: resume::Departed::default(),
+            speakers: speakers::Speakers::default(),
             preferences: HashMap::new(),
             update: update::Pending::new(now.at),
             outputs: VecDeque::new(),
@@ -291,6 +294,7 @@ impl Room {
             .flat_map(Participant::deadlines)
             .chain(self.ends_at)
             .chain(self.update.next_timeout())
+            .chain(self.speakers.next_timeout())
             .min()
     }
 
@@ -308,6 +312,7 @@ impl Room {
             self.announce_if_due(now, seat);
         }
         self.flush_updates(now);
+        self.tell_speakers_if_due(now);
     }
 
     /// A request of a client.
@@ -402,6 +407,7 @@ impl Room {
             } => {
                 self.layer_seen(now, up, spatial, ssrc, format);
             }
+            Event::AudioLevel { up, level } => self.audio_level(now, up, level),
             Event::DownStarted { down } => self.down_started(down),
             Event::DownClosed { down, .. } => self.down_closed(now, down),
         }

@@ -445,3 +445,49 @@ fn a_publisher_that_goes_takes_its_tracks_along() {
     )));
     assert!(call.lab.room.downs.is_empty() && call.lab.room.ups.is_empty());
 }
+
+#[test]
+fn whoever_speaks_is_told_to_those_who_hear_it_and_only_changes() {
+    let mut call = Call::new([0, 0]);
+    let up = call.down(Kind::Audio).up;
+    let deaf = call
+        .lab
+        .grant("deaf", |grant| grant.can_subscribe = Some(false));
+    for session in [call.alice, call.bob, deaf] {
+        call.lab.heard(session);
+    }
+    let mut told = Vec::new();
+    for level in [0.3, 0.3, 0.0, 0.0] {
+        call.lab.event(Event::AudioLevel { up, level });
+        call.lab.wait(Duration::from_millis(400));
+        told.push(speakers(&mut call.lab, call.bob));
+    }
+    assert_eq!(
+        told,
+        [vec![(0.375, true)], vec![], vec![(0.0, false)], vec![]]
+    );
+    assert_eq!(
+        speakers(&mut call.lab, call.alice),
+        [(0.375, true), (0.0, false)]
+    );
+    assert!(speakers(&mut call.lab, deaf).is_empty());
+    call.lab.event(Event::AudioLevel { up, level: 0.9 });
+    call.lab.wait(Duration::from_secs(2));
+    assert_eq!(
+        speakers(&mut call.lab, call.bob),
+        [(1.0, true), (0.0, false)],
+        "a voice that broke off ends"
+    );
+}
+
+fn speakers(lab: &mut Lab, session: SessionId) -> Vec<(f32, bool)> {
+    lab.heard(session)
+        .into_iter()
+        .filter_map(|message| match message {
+            signal_response::Message::SpeakersChanged(changed) => Some(changed.speakers),
+            _ => None,
+        })
+        .flatten()
+        .map(|speaker| (speaker.level, speaker.active))
+        .collect()
+}
