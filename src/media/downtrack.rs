@@ -171,8 +171,8 @@ impl DownTrack {
             limit: Limit::default(),
             packets: 0,
             octets: 0,
-            // The third quarter of the range, so that neither end is near (livekit.md 4.2).
-            rtx_next: (1 << 16) + 0x8000 + u64::from(random.u32() & 0x3fff),
+            // Far from both ends: a receiver has to guess the rollover counter (RFC 3711 §3.3.1).
+            rtx_next: 0x2000 + u64::from(random.u32() & 0x3fff),
             began: None,
             last: None,
             report_at: None,
@@ -194,30 +194,33 @@ impl DownTrack {
     }
 
     /// Takes over a new plan for the same track: other payload types, ids or section; the numbers go on.
-    pub fn set_plan(&mut self, plan: DownTrackPlan) {
+    pub fn set_plan(&mut self, now: Instant, plan: DownTrackPlan) {
         if plan.ssrc != self.plan.ssrc || plan.mid != self.plan.mid {
             self.is_known = false;
         }
-        self.outlet = None;
         let wanted = plan.wanted;
         self.plan = plan;
-        self.set_wanted(wanted);
+        if let Some((format, _)) = self.outlet.take() {
+            self.outlet(format);
+        }
+        self.set_wanted(now, wanted);
     }
 
     /// The subscriber's wish has changed.
-    pub fn set_wanted(&mut self, wanted: Wanted) {
+    pub fn set_wanted(&mut self, now: Instant, wanted: Wanted) {
         if self.wanted.paused && !wanted.paused {
             // What was missed meanwhile is no loss: the numbers go on without a hole.
-            self.cut();
+            self.cut(now);
         }
         self.wanted = wanted;
+        self.review_at = now;
         self.plan.wanted = wanted;
     }
 
     /// The next packet begins anew: a key frame for video, and no hole in the numbers.
-    pub fn cut(&mut self) {
+    pub fn cut(&mut self, now: Instant) {
         self.needs_key_frame = true;
-        self.request_at = self.review_at;
+        self.request_at = self.request_at.min(now);
     }
 
     /// Whether it has ever sent anything.
@@ -505,8 +508,7 @@ impl DownTrack {
         if !self.is_closing {
             self.filler = None;
         }
-        self.cut();
-        self.request_at = now;
+        self.cut(now);
     }
 
     /// Numbers for a frame that is made here.
@@ -585,6 +587,7 @@ impl DownTrack {
     /// The sender report of this moment. `ntp` is ours; the publisher's is told when it is known, so that its audio
     /// and video stay together.
     pub fn report(&mut self, now: Instant, ntp: u64, feed: &Feed) -> Option<SenderInfo> {
+        self.report_at = Some(now + REPORT);
         let (format, _) = self.outlet?;
         let rate = format.codec.clock_rate();
         let stream = feed.stream(self.current?)?;
@@ -594,7 +597,6 @@ impl DownTrack {
         };
         let source = source.wrapping_add(ticks(arrival));
         let is_first = self.reports[0].is_none();
-        self.report_at = Some(now + REPORT);
         let (ntp, rtp_timestamp) = match stream.clock {
             Some(clock) if self.filler.is_none() && !self.needs_key_frame => {
                 (clock.ntp_of(source), self.munger.rewrite_timestamp(source))

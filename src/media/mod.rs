@@ -28,7 +28,6 @@ pub mod stats;
 pub mod timers;
 pub mod transport;
 pub mod twcc;
-mod uplink;
 pub mod uptrack;
 pub mod vp8_munger;
 pub mod write;

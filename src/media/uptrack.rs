@@ -9,8 +9,9 @@ use super::codec::dependency::Tracker;
 use super::codec::vp8::Vp8Descriptor;
 use super::codec::{self, FrameFacts};
 use super::keyframe::KeyFrameThrottle;
+use super::nack::NackGenerator;
+use super::reception::Reception;
 use super::stats::Drop;
-use super::uplink::{NackGenerator, Reception};
 use crate::ids::{PayloadType, Ssrc};
 use crate::plan::{Codec, Format, ReceiveTrack};
 use crate::rtp::header::Header;
@@ -27,7 +28,7 @@ pub struct UpLayer {
     /// What is missing of it.
     pub nack: NackGenerator,
     /// Its report.
-    pub reception: Reception,
+    pub reception: Option<Reception>,
     /// The format of its latest packet.
     pub format: Option<Format>,
     sequence: SequenceUnwrapper,
@@ -42,7 +43,7 @@ impl UpLayer {
             ssrc: None,
             throttle: KeyFrameThrottle::default(),
             nack: NackGenerator::default(),
-            reception: Reception::default(),
+            reception: None,
             format: None,
             sequence: SequenceUnwrapper::default(),
             base: 0,
@@ -62,7 +63,7 @@ impl UpLayer {
         self.ssrc = Some(ssrc);
         self.sequence = SequenceUnwrapper::default();
         self.nack = NackGenerator::default();
-        self.reception = Reception::default();
+        self.reception = None;
         self.descriptors = Tracker::default();
     }
 }
@@ -179,11 +180,14 @@ impl UpTrack {
         };
         let rate = format.codec.clock_rate();
         if is_rtx {
-            state.nack.handle_recovered(wire);
+            state.nack.handle_packet(now, wire);
         } else {
-            state.reception.handle(now, wire, header.timestamp, rate);
+            state
+                .reception
+                .get_or_insert_with(|| Reception::new(header.ssrc, rate))
+                .handle_packet(now, wire, header.timestamp);
             if self.plan.nack {
-                state.nack.handle(now, wire);
+                state.nack.handle_packet(now, wire);
             }
         }
         state.format = Some(format);
@@ -241,7 +245,7 @@ impl UpTrack {
         timestamp: u32,
     ) -> Option<ClockMap> {
         let state = self.layers.get_mut(layer)?;
-        state.reception.handle_sender_report(now, ntp);
+        state.reception.as_mut()?.handle_sender_report(now, ntp);
         Some(ClockMap {
             ntp,
             timestamp,

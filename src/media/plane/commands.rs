@@ -12,7 +12,7 @@ use crate::media::mute::{CLOSING_FOR, MUTED_FOR};
 use crate::media::route::Routes;
 use crate::media::timers::Armed;
 use crate::media::transport::{Transport, TransportConfig};
-use crate::media::uplink::TwccRecorder;
+use crate::media::twcc::TwccRecorder;
 use crate::media::uptrack::UpTrack;
 use crate::plan::{Command, DownTrackPlan, Event, IceCredentials, Kind, ReceivePlan};
 use std::sync::Arc;
@@ -99,7 +99,7 @@ impl Plane {
                 if let Some(place) = self.down_of.get(&down).copied()
                     && let Some(down) = self.downs.get_mut(place)
                 {
-                    down.set_wanted(wanted);
+                    down.set_wanted(now, wanted);
                     self.serve(now, place, sink);
                 }
             }
@@ -142,6 +142,7 @@ impl Plane {
         if self.peer_of.contains_key(&id) {
             return;
         }
+        let local_ssrc = Ssrc(self.random.u32());
         let peer = Peer {
             id,
             transport,
@@ -153,12 +154,11 @@ impl Plane {
             routes: Routes::default(),
             ups: Vec::new(),
             downs: Vec::new(),
-            twcc: TwccRecorder::default(),
-            feedback_at: None,
+            twcc: TwccRecorder::new(local_ssrc),
             report_at: None,
             nack_at: None,
             key_frame_at: None,
-            local_ssrc: Ssrc(self.random.u32()),
+            local_ssrc,
             transport_seq: self.random.u32() as u16,
             remb: None,
         };
@@ -326,7 +326,7 @@ impl Plane {
         };
         if let Some(place) = self.down_of.get(&plan.down).copied() {
             if let Some(down) = self.downs.get_mut(place) {
-                down.set_plan(plan);
+                down.set_plan(now, plan);
             }
             self.serve(now, place, sink);
             return;

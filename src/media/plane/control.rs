@@ -1,6 +1,6 @@
 //! What is not media: RTCP in and out, events of transports, timers.
 
-use super::peer::{FEEDBACK, REPORT};
+use super::peer::REPORT;
 use super::{Plane, SETTLED_PER_TURN};
 use crate::ids::{Ssrc, UpTrackId};
 use crate::media::io::Sink;
@@ -11,12 +11,12 @@ use crate::media::timers::Wake;
 use crate::media::transport::TransportEvent;
 use crate::plan::{Event, Kind};
 use crate::rtp::rtcp::{self, Feedback, ReportBlock, SenderInfo, Writer};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+/// What could not be done now is not tried again sooner: a turn ends.
+const SHORTEST: Duration = Duration::from_millis(1);
 /// Bytes of one RTCP datagram of ours.
 const MAX_RTCP: usize = 1_200;
-/// Numbers in one NACK.
-const MAX_NACKED: usize = 100;
 
 impl Plane {
     /// Takes a decrypted compound packet.
@@ -218,6 +218,7 @@ impl Plane {
             down.key_frame_timeout(feed).filter(|_| is_connected),
         ];
         if let Some(at) = timeouts.into_iter().flatten().min() {
+            let at = at.max(now + SHORTEST);
             self.timers.arm(&mut down.armed, Wake::Down(place), at);
         }
         let up = feed.up;
@@ -333,12 +334,15 @@ impl Plane {
         let paths = learning.paths;
         let timeouts = [
             peer.transport.next_timeout(),
-            peer.feedback_at,
+            peer.twcc
+                .next_timeout()
+                .filter(|_| peer.transport.is_connected()),
             peer.report_at,
             peer.nack_at,
             peer.key_frame_at,
         ];
         if let Some(at) = timeouts.into_iter().flatten().min() {
+            let at = at.max(now + SHORTEST);
             self.timers.arm(&mut peer.armed, Wake::Transport(place), at);
         }
         for path in paths {
@@ -367,7 +371,7 @@ impl Plane {
                 let path = peer.transport.path().copied();
                 for down in peer.downs.clone() {
                     if let Some(down) = self.downs.get_mut(down) {
-                        down.cut();
+                        down.cut(now);
                     }
                     self.serve(now, down, sink);
                 }
@@ -400,19 +404,10 @@ impl Plane {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let Some(path) = peer.transport.path().copied() else {
             // Nothing is asked of one that cannot be reached; media that comes sets these again.
-            (
-                peer.feedback_at,
-                peer.report_at,
-                peer.nack_at,
-                peer.key_frame_at,
-            ) = (None, None, None, None);
+            (peer.report_at, peer.nack_at, peer.key_frame_at) = (None, None, None);
             return;
         };
-        let (reports, nacks, feedback) = (
-            is_due(peer.report_at),
-            is_due(peer.nack_at),
-            is_due(peer.feedback_at),
-        );
+        let (reports, nacks) = (is_due(peer.report_at), is_due(peer.nack_at));
         let mut blocks: [ReportBlock; rtcp::MAX_BLOCKS] = Default::default();
         let mut block_count = 0;
         let mut buffer = [0; MAX_RTCP];
@@ -420,7 +415,6 @@ impl Plane {
         let own = peer.local_ssrc;
         let mut key_frame_at = None;
         let mut nack_at = None;
-        let mut lost = [0u16; MAX_NACKED];
         for &up in &peer.ups {
             let Some(up) = self.ups.get_mut(up) else {
                 continue;
@@ -436,15 +430,16 @@ impl Plane {
                     key_frame_at = earlier(key_frame_at, layer.throttle.next(plan.spatial));
                 }
                 if nacks {
-                    let count = layer.nack.poll(now, &mut lost);
-                    if count > 0 {
-                        writer.nack(own, ssrc, &lost[..count]);
-                    }
+                    self.lost.clear();
+                    layer.nack.poll(now, &mut self.lost);
+                    writer.nack(own, ssrc, &self.lost);
                 }
                 nack_at = earlier(nack_at, layer.nack.next_timeout());
                 if reports
                     && block_count < blocks.len()
-                    && let Some(block) = layer.reception.report(now, ssrc)
+                    && let Some(reception) = layer.reception.as_mut()
+                    && reception.is_active()
+                    && let Some(block) = reception.report(now)
                 {
                     blocks[block_count] = block;
                     block_count += 1;
@@ -460,13 +455,7 @@ impl Plane {
                 peer.report_at = Some(now + REPORT);
             }
         }
-        if feedback {
-            peer.feedback_at = None;
-            let more = writer.append(|out| peer.twcc.write(own, out));
-            if more {
-                peer.feedback_at = Some(now + FEEDBACK);
-            }
-        }
+        while writer.append(|out| peer.twcc.poll(now, out).unwrap_or(0)) {}
         let len = writer.len();
         if len == 0 {
             return;

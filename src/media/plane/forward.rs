@@ -202,7 +202,7 @@ impl Plane {
                 continue;
             };
             let Some(path) = peer.transport.path().copied() else {
-                down.cut();
+                down.cut(now);
                 continue;
             };
             let Some(sealer) = peer.transport.sealer() else {

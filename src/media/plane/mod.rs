@@ -75,6 +75,8 @@ pub struct Plane {
     pending: Vec<u32>,
     /// Down tracks that want something besides packets; scratch of one batch.
     to_serve: Vec<u32>,
+    /// Numbers of one NACK; scratch.
+    lost: Vec<u16>,
     /// Transports whose events, output and timer are to be looked at.
     touched: VecDeque<u32>,
     timers: Timers,
@@ -104,6 +106,7 @@ impl Plane {
             last_path: None,
             pending: Vec::new(),
             to_serve: Vec::new(),
+            lost: Vec::new(),
             touched: VecDeque::new(),
             timers: Timers::default(),
             events: VecDeque::new(),

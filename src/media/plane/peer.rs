@@ -5,14 +5,12 @@ use crate::media::io::Path;
 use crate::media::route::Routes;
 use crate::media::timers::Armed;
 use crate::media::transport::Transport;
-use crate::media::uplink::TwccRecorder;
+use crate::media::twcc::TwccRecorder;
 use crate::plan::ReceivePlan;
 use std::time::{Duration, Instant};
 
 /// Paths of one transport that are remembered; ICE checks a handful.
 pub(super) const MAX_PATHS: usize = 16;
-/// Pause between transport-wide feedback packets (livekit.md 4.1).
-pub(super) const FEEDBACK: Duration = Duration::from_millis(100);
 /// Pause between receiver reports.
 pub(super) const REPORT: Duration = Duration::from_secs(1);
 
@@ -36,8 +34,6 @@ pub(super) struct Peer {
     pub(super) downs: Vec<u32>,
     /// Arrivals with transport-wide numbers.
     pub(super) twcc: TwccRecorder,
-    /// When the next feedback is due; `None` while nothing has come since the last.
-    pub(super) feedback_at: Option<Instant>,
     /// When the next receiver report is due.
     pub(super) report_at: Option<Instant>,
     /// When something missing may be asked for.

@@ -1,7 +1,7 @@
 //! Datagrams in: whose they are, and what is read of media packets.
 
 use super::Plane;
-use super::peer::{FEEDBACK, MAX_PATHS, REPORT};
+use super::peer::{MAX_PATHS, REPORT};
 use super::stun::{Addressee, addressee};
 use crate::media::cache::Stored;
 use crate::media::io::{Path, Sink};
@@ -126,11 +126,10 @@ impl Plane {
         self.counters.packets_in += 1;
         let found = Found::extract(packet, &header, &peer.plan.extensions);
         if let Some(seq) = found.transport_cc {
-            peer.twcc.handle(now, seq, header.ssrc);
-            if peer.feedback_at.is_none() {
-                peer.feedback_at = Some(now + FEEDBACK);
-                self.timers
-                    .arm(&mut peer.armed, Wake::Transport(place), now + FEEDBACK);
+            peer.twcc
+                .handle_packet(now, header.ssrc, seq, header.marker);
+            if let Some(at) = peer.twcc.next_timeout() {
+                self.timers.arm(&mut peer.armed, Wake::Transport(place), at);
             }
         }
         let route = match peer.routes.find(header.ssrc) {
