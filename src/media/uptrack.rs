@@ -3,6 +3,7 @@
 //! Owned by the plane. A packet that was opened is read here once; the plane puts it into the track's feed. Everything
 //! towards the publisher (NACK, receiver reports, key frame requests) is decided here and written by the plane.
 
+use super::audio::LevelMeter;
 use super::cache::Facts;
 use super::clock::ClockMap;
 use super::codec::dependency::Tracker;
@@ -81,6 +82,8 @@ pub struct UpTrack {
     pub layers: Vec<UpLayer>,
     /// The publisher has muted it.
     pub is_muted: bool,
+    /// How loud it is, for audio.
+    pub meter: LevelMeter,
 }
 
 /// A packet that goes into the feed, as spans of the datagram.
@@ -103,6 +106,7 @@ impl UpTrack {
             transport,
             feed,
             is_muted: false,
+            meter: LevelMeter::default(),
         }
     }
 

@@ -167,6 +167,17 @@ impl Plane {
             &found,
         )?;
         let (spatial, format) = (accepted.facts.spatial, accepted.facts.format);
+        let loud = found
+            .audio_level
+            .filter(|_| !is_rtx)
+            .and_then(|loud| {
+                let rate = accepted.facts.format.codec.clock_rate();
+                up.meter.observe(loud.level, header.timestamp, rate)
+            })
+            .map(|level| Event::AudioLevel {
+                up: up.plan.up,
+                level,
+            });
         let feed_place = up.feed;
         let first = accepted.is_first.then_some(up.plan.up);
         let feed = self.feeds.get_mut(feed_place).ok_or(Drop::UnknownSource)?;
@@ -188,6 +199,9 @@ impl Plane {
         {
             peer.nack_at = Some(at);
             self.timers.arm(&mut peer.armed, Wake::Transport(place), at);
+        }
+        if let Some(event) = loud {
+            self.tell(place, event);
         }
         if let Some(up) = first {
             self.tell(
