@@ -257,8 +257,11 @@ def percentile(values, q):
 
 
 async def measure(publishers, subscribers):
-    for client in publishers + subscribers:
-        await asyncio.wait_for(client.start(), args.join_timeout)
+    for publisher in publishers:
+        await asyncio.wait_for(publisher.start(), args.join_timeout)
+    await asyncio.sleep(0.5)  # a simulcast track is announced when its first packet comes
+    for subscriber in subscribers:
+        await asyncio.wait_for(subscriber.start(), args.join_timeout)
     await asyncio.sleep(args.warmup)
     for s in subscribers:
         s.reset()

@@ -29,6 +29,7 @@ try {
   out.publisherConnectMs = Date.now() - t0;
   await publishCamera(publisher, () => going);
   await publishMicrophone(publisher, () => going);
+  await new Promise((resolve) => setTimeout(resolve, 500)); // until all know of it
   subscriber.on(RoomEvent.TrackSubscribed, count);
   t0 = Date.now();
   await subscriber.connect(url, await token('sub', roomName), options);
