@@ -46,9 +46,9 @@ pub struct Sent {
     pub marker: bool,
     /// The VP8 descriptor, when the packet has one that was rewritten.
     pub vp8: Option<Vp8Descriptor>,
-    sent_ms: u32,
-    resent_ms: u32,
-    resent: u8,
+    first_ms: u32,
+    last_ms: u32,
+    repeats: u8,
 }
 
 /// The history of one down track.
@@ -96,7 +96,7 @@ impl History {
         let mut at = self.slot(out);
         if let Some(old) = &self.ring[at]
             && self.ring.len() < MOST
-            && sent_ms.wrapping_sub(old.sent_ms) < KEEP_MS
+            && sent_ms.wrapping_sub(old.first_ms) < KEEP_MS
         {
             let ring = std::mem::take(&mut self.ring);
             self.ring.resize(ring.len() * 2, None);
@@ -113,9 +113,9 @@ impl History {
             rtx,
             marker,
             vp8,
-            sent_ms,
-            resent_ms: sent_ms,
-            resent: 0,
+            first_ms: sent_ms,
+            last_ms: sent_ms,
+            repeats: 0,
         });
         self.newest = self.newest.max(out);
     }
@@ -133,12 +133,12 @@ impl History {
         let at = self.slot(out);
         let sent = self.ring[at].as_mut().filter(|sent| sent.out == out)?;
         let wait = rtt.max(REPEAT).as_millis() as u32;
-        let is_repeat = sent.resent > 0 && ms.wrapping_sub(sent.resent_ms) < wait;
-        if is_repeat || sent.resent >= MOST_RESENT {
+        let is_repeat = sent.repeats > 0 && ms.wrapping_sub(sent.last_ms) < wait;
+        if is_repeat || sent.repeats >= MOST_RESENT {
             return None;
         }
-        sent.resent += 1;
-        sent.resent_ms = ms;
+        sent.repeats += 1;
+        sent.last_ms = ms;
         Some(*sent)
     }
 

@@ -60,7 +60,7 @@ impl Activity {
             self.bitrate = if self.bitrate == 0 {
                 rate
             } else {
-                (self.bitrate + rate) / 2
+                self.bitrate.midpoint(rate)
             };
             self.window = Some(now);
             self.window_bytes = 0;

@@ -80,10 +80,8 @@ pub struct UpTrack {
     pub feed: u32,
     /// Its encodings, in the order of the plan.
     pub layers: Vec<UpLayer>,
-    /// The publisher has muted it.
-    pub is_muted: bool,
-    /// How loud it is, for audio.
-    pub meter: LevelMeter,
+    /// How loud it is.
+    meter: LevelMeter,
 }
 
 /// A packet that goes into the feed, as spans of the datagram.
@@ -95,6 +93,8 @@ pub struct Accepted<'a> {
     pub parts: [&'a [u8]; 3],
     /// First packet ever of its encoding.
     pub is_first: bool,
+    /// How loud the publisher was, at the end of an interval.
+    pub level: Option<f32>,
 }
 
 impl UpTrack {
@@ -105,7 +105,6 @@ impl UpTrack {
             plan,
             transport,
             feed,
-            is_muted: false,
             meter: LevelMeter::default(),
         }
     }
@@ -138,7 +137,7 @@ impl UpTrack {
         layers
             .iter()
             .position(|layer| layer.spatial == spatial)
-            .or((!layers.is_empty()).then_some(0))
+            .or_else(|| (!layers.is_empty()).then_some(0))
     }
 
     /// Reads an opened packet of encoding `layer`. Padding alone is accepted with an empty payload: what follows it
@@ -216,6 +215,9 @@ impl UpTrack {
         let capture = found
             .abs_capture_time
             .map_or(&[][..], |span| span.of(packet));
+        let level = found
+            .audio_level
+            .and_then(|level| self.meter.observe(level.level, header.timestamp, rate));
         Ok(Accepted {
             facts: Facts {
                 index: state.base + wire,
@@ -237,6 +239,7 @@ impl UpTrack {
             },
             parts: [descriptor, capture, payload],
             is_first,
+            level,
         })
     }
 

@@ -8,7 +8,7 @@ use crate::ids::{PayloadType, Ssrc};
 use crate::media::cache::Packet;
 use crate::media::codec::{blank, red::Red};
 use crate::media::downtrack::{DownTrack, Verdict, Withheld};
-use crate::media::feed::Feed;
+use crate::media::feed::{Feed, Stream};
 use crate::media::history::{Origin, Sent};
 use crate::media::io::{Path, Sink};
 use crate::media::link::LinkMessage;
@@ -224,9 +224,7 @@ impl Plane {
                 };
                 if outway.offer(now, feed, down, &packet) {
                     // What came before the key frame it follows, by reordering or repair.
-                    let newest = feed
-                        .stream(spatial)
-                        .map_or(index, |stream| stream.newest_index());
+                    let newest = feed.stream(spatial).map_or(index, Stream::newest_index);
                     for next in index + 1..=newest.min(index + MAX_CATCH_UP) {
                         if let Some(packet) = feed.packet(spatial, next) {
                             outway.offer(now, feed, down, &packet);

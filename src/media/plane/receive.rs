@@ -167,19 +167,8 @@ impl Plane {
             &found,
         )?;
         let (spatial, format) = (accepted.facts.spatial, accepted.facts.format);
-        let loud = found
-            .audio_level
-            .filter(|_| !is_rtx)
-            .and_then(|loud| {
-                let rate = accepted.facts.format.codec.clock_rate();
-                up.meter.observe(loud.level, header.timestamp, rate)
-            })
-            .map(|level| Event::AudioLevel {
-                up: up.plan.up,
-                level,
-            });
         let feed_place = up.feed;
-        let first = accepted.is_first.then_some(up.plan.up);
+        let (id, is_first, level) = (up.plan.up, accepted.is_first, accepted.level);
         let feed = self.feeds.get_mut(feed_place).ok_or(Drop::UnknownSource)?;
         let was_empty = feed.batch.is_empty();
         let stored = feed.insert(now, &accepted.facts, &accepted.parts);
@@ -200,14 +189,14 @@ impl Plane {
             peer.nack_at = Some(at);
             self.timers.arm(&mut peer.armed, Wake::Transport(place), at);
         }
-        if let Some(event) = loud {
-            self.tell(place, event);
+        if let Some(level) = level {
+            self.tell(place, Event::AudioLevel { up: id, level });
         }
-        if let Some(up) = first {
+        if is_first {
             self.tell(
                 place,
                 Event::LayerSeen {
-                    up,
+                    up: id,
                     spatial,
                     ssrc: header.ssrc,
                     format,
