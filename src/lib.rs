@@ -20,3 +20,4 @@ pub mod rtp;
 pub mod secret;
 pub mod supervisor;
 pub mod task;
+pub mod webhook;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["protocol"],
     &["media", "negotiate", "tls", "turn"],
     &["room"],
-    &["net"],
+    &["net", "webhook"],
     &["hub"],
     &["http"],
     &["supervisor"],

@@ -23,6 +23,7 @@ use parlor::protocol::livekit::{
 use parlor::protocol::token::{self, Claims};
 use parlor::random::Random;
 use parlor::task::Tasks;
+use parlor::webhook;
 use parlor::{http, hub};
 use prost::Message as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -60,6 +61,7 @@ impl Server {
         let hub = hub::start(
             &config,
             net.handle(),
+            webhook::Handle::default(),
             Random::seeded(2),
             &tasks,
             Clock::System,

@@ -7,6 +7,7 @@ mod keys;
 mod network;
 pub mod problem;
 mod read;
+mod reporting;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,10 @@ pub struct Config {
     pub room: Room,
     /// Limits.
     pub limits: Limits,
+    /// Webhooks.
+    pub webhook: Webhook,
+    /// The listener for Prometheus; `None`: there is none.
+    pub prometheus: Option<Prometheus>,
     /// The log.
     pub log: Log,
     /// `--dev`.
@@ -65,10 +70,13 @@ impl Config {
         let http = network::http(&mut reader, &bind);
         let rtc = network::rtc(&mut reader, &bind, &options.files, cores, development);
         network::check_ports(&mut reader, &http, &rtc);
+        let keys = keys::keys(&mut reader, options, development);
         let config = Self {
+            webhook: reporting::webhook(&mut reader, &keys),
+            prometheus: reporting::prometheus(&mut reader, &http, &rtc),
             http,
             rtc,
-            keys: keys::keys(&mut reader, options, development),
+            keys,
             room: room::room(&mut reader),
             limits: room::limits(&mut reader),
             log: log(&mut reader),
@@ -123,7 +131,6 @@ fn warn_of_what_has_no_effect(found: &mut Findings, options: &Options) {
             "false",
             "there is no TURN server in here; name one under rtc.turn_servers",
         ),
-        ("webhook.urls", "", "webhooks are not sent"),
     ] {
         let Some(node) = options.root.at(path) else {
             continue;
@@ -250,6 +257,8 @@ pub struct Room {
     pub enable_data_tracks: bool,
     /// Remote unmute by the room API.
     pub enable_remote_unmute: bool,
+    /// Webhooks of tracks carry all of the room instead of its SID and name.
+    pub enable_full_room_in_webhooks: bool,
     /// Named presets, as JSON of `RoomConfiguration`.
     pub presets: BTreeMap<String, serde_json::Value>,
 }
@@ -277,6 +286,32 @@ pub struct Limits {
     pub max_participant_name_length: usize,
     /// Bytes of one signalling message, inflated.
     pub signal_message_size: usize,
+}
+
+/// Webhooks: what is told to whom, signed by which key.
+#[derive(Debug, Clone, Default)]
+pub struct Webhook {
+    /// The key and its secret; there is one where there are `urls`.
+    pub signer: Option<(String, Secret<String>)>,
+    /// Receivers, `http` or `https`, each once.
+    pub urls: Vec<String>,
+    /// Only these events; empty: all but `exclude_events`.
+    pub include_events: Vec<String>,
+    /// Not these events, where `include_events` is empty.
+    pub exclude_events: Vec<String>,
+    /// An event that could not be delivered for this long is given up.
+    pub max_age: Duration,
+    /// Events of one room that wait for one receiver; the oldest gives way.
+    pub max_depth: usize,
+}
+
+/// The listener for Prometheus.
+#[derive(Debug, Clone)]
+pub struct Prometheus {
+    /// Its own port, on the addresses of [`Http::bind`].
+    pub port: u16,
+    /// Name and password that are asked for.
+    pub login: Option<(String, Secret<String>)>,
 }
 
 /// The log.
@@ -312,6 +347,7 @@ impl Default for Room {
             sync_streams: false,
             enable_data_tracks: true,
             enable_remote_unmute: false,
+            enable_full_room_in_webhooks: false,
             presets: BTreeMap::new(),
         }
     }

@@ -34,6 +34,10 @@ pub(crate) fn room(reader: &mut Reader<'_>) -> Room {
         enable_data_tracks: reader.boolean("enable_data_tracks", default.enable_data_tracks),
         enable_remote_unmute: reader
             .boolean("room.enable_remote_unmute", default.enable_remote_unmute),
+        enable_full_room_in_webhooks: reader.boolean(
+            "room.enable_full_room_in_webhooks",
+            default.enable_full_room_in_webhooks,
+        ),
         presets,
     }
 }

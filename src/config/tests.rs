@@ -325,7 +325,7 @@ fn warnings_name_what_has_no_effect() {
     let mut options = with_flags(
         &format!(
             "{KEY}rtc: {{tcp_prot: 1}}\nredis: {{address: 'r:1'}}\nturn: {{enabled: true}}\n\
-             webhook: {{urls: [x]}}\nroom: {{enabled_codecs: [{{mime: video/mpeg}}, {{mime: video/VP8}}]}}\n"
+             room: {{enabled_codecs: [{{mime: video/mpeg}}, {{mime: video/VP8}}]}}\n"
         ),
         &["--redis-host", "x"],
     );
@@ -343,8 +343,7 @@ fn warnings_name_what_has_no_effect() {
             "--redis-host",
             "LIVEKIT_PROT",
             "redis.address",
-            "turn.enabled",
-            "webhook.urls"
+            "turn.enabled"
         ]
     );
     assert_eq!(config.room.enabled_codecs, ["video/VP8"]);

@@ -9,6 +9,7 @@ use crate::net;
 use crate::plan::{Command, Event};
 use crate::protocol::join::Join;
 use crate::room::{JoinRefused, Now, Output, Place, Room, RoomCommand, SessionId};
+use crate::webhook;
 use std::collections::HashMap;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
@@ -45,6 +46,7 @@ pub(super) struct Actor {
     pub(super) name: RoomName,
     pub(super) room: Room,
     pub(super) net: net::Handle,
+    pub(super) webhooks: webhook::Handle,
     pub(super) directory: Directory,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) clock: Clock,
@@ -56,6 +58,7 @@ impl Actor {
         let (signals_in, mut signals) = mpsc::channel::<(SessionId, Inbound)>(SIGNALS);
         let (events_in, mut events) = mpsc::channel::<Event>(EVENTS);
         let mut outboxes: HashMap<SessionId, OutboxSender> = HashMap::new();
+        self.room.start(self.now());
         while !self.room.is_finished() {
             let due = self.room.next_timeout();
             tokio::select! {
@@ -171,6 +174,7 @@ impl Actor {
                         outbox.close();
                     }
                 }
+                Output::Webhook(event) => self.webhooks.notify(event),
                 Output::Net(worker, command) => {
                     self.net.send(worker, complete(command, events)).await;
                 }

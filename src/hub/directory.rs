@@ -11,6 +11,7 @@ use crate::protocol::livekit::RoomConfiguration;
 use crate::random::Random;
 use crate::room::{Now, Room, SessionId, Settings};
 use crate::task::Tasks;
+use crate::webhook;
 use std::collections::HashMap;
 use tokio::sync::{mpsc, oneshot};
 
@@ -55,6 +56,7 @@ pub(super) struct Directory {
 pub fn start(
     config: &Config,
     net: net::Handle,
+    webhooks: webhook::Handle,
     mut random: Random,
     tasks: &Tasks,
     clock: Clock,
@@ -72,6 +74,7 @@ pub fn start(
     let hub = Hub {
         settings,
         net,
+        webhooks,
         random,
         tasks: tasks.clone(),
         clock,
@@ -160,6 +163,7 @@ struct Entry {
 struct Hub {
     settings: Settings,
     net: net::Handle,
+    webhooks: webhook::Handle,
     random: Random,
     tasks: Tasks,
     clock: Clock,
@@ -291,6 +295,7 @@ impl Hub {
             name: name.clone(),
             room,
             net: self.net.clone(),
+            webhooks: self.webhooks.clone(),
             directory,
             asks: receiver,
             clock: self.clock,

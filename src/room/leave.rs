@@ -1,5 +1,6 @@
 //! A participant goes: by its own will, because its network is gone, or because it was replaced.
 
+use super::webhooks::brief;
 use super::{DISCONNECT_GRACE, Now, Output, Room, Seat, SessionId};
 use crate::ids::TransportId;
 use crate::plan::{Channel, Command, Proto};
@@ -52,7 +53,7 @@ impl Room {
             );
             self.discard(now, seat, DisconnectReason::ServerShutdown);
         }
-        self.finished = true;
+        self.end(now);
     }
 
     /// Ends a participant with `leave` (action DISCONNECT) and tells the others.
@@ -89,6 +90,7 @@ impl Room {
         };
         participant.disconnect_reason = reason;
         self.forget_speaker(seat);
+        let was_active = participant.is_active();
         let replaced = reason == DisconnectReason::DuplicateIdentity;
         if self.identities.get(&participant.identity) == Some(&seat) {
             self.identities.remove(&participant.identity);
@@ -110,6 +112,9 @@ impl Room {
         for track in participant.tracks.values() {
             self.tracks.remove(&track.sid);
             self.ups.remove(&track.up);
+            if was_active && track.announced {
+                self.hook_unpublished(now, brief(&participant), track.info.clone());
+            }
         }
         for track in &participant.pending {
             self.ups.remove(&track.up);
@@ -127,6 +132,7 @@ impl Room {
         if !participant.permission.hidden {
             self.departed.push(now.at, info.clone());
         }
+        self.hook_left(now, info.clone(), was_active);
         if self.counts_are_due(now) && !replaced {
             self.tell_counts(now);
         } else {

@@ -27,6 +27,7 @@ mod subscribe;
 mod tests;
 mod track;
 mod update;
+mod webhooks;
 
 pub use join::JoinRefused;
 pub use participant::Seat;
@@ -82,6 +83,8 @@ pub enum Output {
     Signal(SessionId, Arc<Encoded>),
     /// Close a session with code 1000 after what was sent.
     Close(SessionId),
+    /// Tell the receivers of webhooks.
+    Webhook(Box<proto::WebhookEvent>),
     /// Hand a command to a worker. In `OpenTransport`, `events` is filled in by the owner.
     Net(WorkerId, RoomCommand),
 }
@@ -301,8 +304,8 @@ impl Room {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
         if self.ends_at.is_some_and(|at| at <= now.at) && self.participants.is_empty() {
-            self.finished = true;
             self.ends_at = None;
+            self.end(now);
         }
         let seats: Vec<Seat> = self.participants.keys().copied().collect();
         for seat in seats {

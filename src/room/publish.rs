@@ -1,6 +1,7 @@
 //! Publishing: announced by `add_track`, bound by an offer, told to all, ended.
 
 use super::track::Publication;
+use super::webhooks::brief;
 use super::{Now, Room, Seat};
 use crate::ids::{Ssrc, TrackSid, UpTrackId};
 use crate::plan::{Command, Format, Kind};
@@ -119,6 +120,7 @@ impl Room {
         track.touch(now);
         let muted = track.info.muted;
         let up = track.up;
+        let info = track.info.clone();
         participant.is_publisher = true;
         let worker = participant.worker;
         self.tracks.insert(sid.clone(), seat);
@@ -127,6 +129,7 @@ impl Room {
         }
         self.changed(now, seat);
         self.counts_changed(now);
+        self.hook_published(now, seat, info);
         let others: Vec<Seat> = self
             .participants
             .values()
@@ -192,7 +195,11 @@ impl Room {
         self.ups.remove(&track.up);
         self.tracks.remove(sid);
         if track.announced {
+            let publisher = participant.is_active().then(|| brief(participant));
             self.changed(now, seat);
+            if let Some(publisher) = publisher {
+                self.hook_unpublished(now, publisher, track.info);
+            }
         }
         self.end_track(now, sid);
     }

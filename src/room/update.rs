@@ -253,6 +253,7 @@ impl Room {
         }
         participant.state = participant_info::State::Active;
         self.changed(now, seat);
+        self.hook_joined(now, seat);
     }
 }
 

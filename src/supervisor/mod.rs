@@ -22,6 +22,7 @@ use crate::random::Random;
 use crate::secret::Secret;
 use crate::supervisor::shutdown::{Outcome, Signals};
 use crate::task::Tasks;
+use crate::webhook;
 use anyhow::{Context, Result, bail};
 use std::io::{self, Write};
 use std::num::NonZero;
@@ -68,6 +69,8 @@ fn tool(flags: &Flags, command: &Command) -> Result<()> {
 /// What asks for ports only has no need of keys, and often no right to read them.
 fn without_keys(mut options: Options) -> Options {
     options.root.set("key_file", Node::default());
+    // Signed by one of the keys.
+    options.root.set("webhook", Node::default());
     options.keys = Some(Secret::new(format!("none: {:032}", 0)));
     options
 }
@@ -98,9 +101,11 @@ async fn start_and_stop(config: &Config) -> Result<()> {
     let mut signals = Signals::listen().context("signals")?;
     let tasks = Tasks::new();
     let net = Net::start(&config.rtc, Random::system(), &tasks)?;
+    let webhooks = webhook::start(&config.webhook, Random::system(), Clock::System, &tasks)?;
     let hub = hub::start(
         config,
         net.handle(),
+        webhooks,
         Random::system(),
         &tasks,
         Clock::System,

@@ -30,6 +30,9 @@ pub(super) fn ports(config: &Config) -> String {
         writeln!(text, "{port:<10} {what}").expect("a string takes any text");
     };
     line(config.http.port, "tcp", "HTTP and WebSocket");
+    if let Some(prometheus) = &config.prometheus {
+        line(prometheus.port, "tcp", "numbers for Prometheus");
+    }
     if let Some(port) = config.rtc.tcp_port {
         line(port, "tcp", "media where UDP is blocked");
     }

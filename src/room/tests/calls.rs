@@ -8,10 +8,10 @@ use crate::protocol::livekit::{
     UpdateTrackSettings,
 };
 
-const JOIN: &str = include_str!("../../../tests/fixtures/chromium-v1-join.sdp");
-const PUBLISH: &str = include_str!("../../../tests/fixtures/chromium-v1-publish.sdp");
+pub(super) const JOIN: &str = include_str!("../../../tests/fixtures/chromium-v1-join.sdp");
+pub(super) const PUBLISH: &str = include_str!("../../../tests/fixtures/chromium-v1-publish.sdp");
 
-fn offer(sdp: &str, id: u32) -> SessionDescription {
+pub(super) fn offer(sdp: &str, id: u32) -> SessionDescription {
     SessionDescription {
         r#type: "offer".to_owned(),
         sdp: sdp.to_owned(),
@@ -21,16 +21,16 @@ fn offer(sdp: &str, id: u32) -> SessionDescription {
 }
 
 /// A publisher (microphone and simulcast camera) and a subscriber, on workers of choice.
-struct Call {
-    lab: Lab,
-    alice: SessionId,
-    bob: SessionId,
+pub(super) struct Call {
+    pub(super) lab: Lab,
+    pub(super) alice: SessionId,
+    pub(super) bob: SessionId,
     audio: TrackInfo,
     video: TrackInfo,
 }
 
 impl Call {
-    fn new(workers: [u8; 2]) -> Self {
+    pub(super) fn new(workers: [u8; 2]) -> Self {
         let mut lab = Lab::new();
         lab.worker = WorkerId(workers[0]);
         let join = |join: &mut Join| join.publisher_offer = Some(offer(JOIN, 1));

@@ -2,6 +2,7 @@
 
 mod calls;
 mod resuming;
+mod webhooks;
 
 use super::*;
 use crate::ids::TransportId;
@@ -23,6 +24,7 @@ struct Lab {
     said: Vec<(SessionId, signal_response::Message)>,
     closed: Vec<SessionId>,
     commands: Vec<Command>,
+    hooks: Vec<proto::WebhookEvent>,
     opened: Vec<TransportId>,
     sessions: u64,
     worker: WorkerId,
@@ -48,16 +50,20 @@ impl Lab {
             node_id: "ND_test".to_owned(),
         };
         change(&mut settings);
-        Self {
+        let mut lab = Self {
             room: Room::new(now, "lab", 1, settings, Random::seeded(1)),
             now,
             said: Vec::new(),
             closed: Vec::new(),
             commands: Vec::new(),
+            hooks: Vec::new(),
             opened: Vec::new(),
             sessions: 0,
             worker: WorkerId(0),
-        }
+        };
+        lab.room.start(now);
+        lab.drain();
+        lab
     }
 
     fn join_with(
@@ -120,6 +126,7 @@ impl Lab {
                     self.said
                         .push((session, message.message().unwrap().clone()));
                 }
+                Output::Webhook(event) => self.hooks.push(*event),
                 Output::Close(session) => self.closed.push(session),
                 Output::Net(_, RoomCommand::Open { id, .. }) => self.opened.push(id),
                 Output::Net(_, RoomCommand::Plain(command)) => self.commands.push(command),

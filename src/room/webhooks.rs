@@ -1,0 +1,119 @@
+//! What receivers of webhooks are told, and when (livekit 1.13.5 `pkg/telemetry/events.go`; livekit.md 6 and 14).
+//!
+//! Three things are better than there: counts of the room are those of the moment, the end of a track is always told
+//! before that of its publisher, and the end of the room comes last.
+
+use super::{Now, Output, Room, Seat};
+use crate::protocol::livekit::{self as proto, ParticipantInfo, TrackInfo, WebhookEvent};
+
+impl Room {
+    /// The room begins. To be called once, when it is configured.
+    pub fn start(&mut self, now: Now) {
+        let room = self.whole();
+        self.hook(now, "room_started", room, None, None);
+    }
+
+    /// The room is over, and nothing more is told of it.
+    pub(super) fn end(&mut self, now: Now) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let room = self.whole();
+        self.hook(now, "room_finished", room, None, None);
+    }
+
+    /// A participant is ACTIVE. Tracks that its first offer brought along are told now.
+    pub(super) fn hook_joined(&mut self, now: Now, seat: Seat) {
+        let Some(participant) = self.participant(seat) else {
+            return;
+        };
+        let info = participant.info();
+        let tracks: Vec<TrackInfo> = info.tracks.clone();
+        let room = self.whole();
+        self.hook(now, "participant_joined", room, Some(info), None);
+        for track in tracks {
+            self.hook_published(now, seat, track);
+        }
+    }
+
+    /// A participant has left; `info` is its last.
+    pub(super) fn hook_left(&mut self, now: Now, info: ParticipantInfo, was_active: bool) {
+        let event = if was_active {
+            "participant_left"
+        } else {
+            "participant_connection_aborted"
+        };
+        let room = self.whole();
+        self.hook(now, event, room, Some(info), None);
+    }
+
+    /// Others know of a track now. Before its publisher is ACTIVE this is not told.
+    pub(super) fn hook_published(&mut self, now: Now, seat: Seat, track: TrackInfo) {
+        let publisher = self.participant(seat).filter(|p| p.is_active());
+        if let Some(publisher) = publisher.map(brief) {
+            self.hook_track(now, "track_published", publisher, track);
+        }
+    }
+
+    /// A track of an ACTIVE participant that others knew of is over.
+    pub(super) fn hook_unpublished(
+        &mut self,
+        now: Now,
+        publisher: ParticipantInfo,
+        track: TrackInfo,
+    ) {
+        self.hook_track(now, "track_unpublished", publisher, track);
+    }
+
+    fn hook_track(&mut self, now: Now, event: &str, publisher: ParticipantInfo, track: TrackInfo) {
+        let room = if self.settings.defaults.enable_full_room_in_webhooks {
+            self.whole()
+        } else {
+            proto::Room {
+                sid: self.info.sid.clone(),
+                name: self.info.name.clone(),
+                ..Default::default()
+            }
+        };
+        self.hook(now, event, room, Some(publisher), Some(track));
+    }
+
+    /// The room with the counts of this moment.
+    fn whole(&self) -> proto::Room {
+        let (num_participants, num_publishers) = self.count();
+        proto::Room {
+            num_participants,
+            num_publishers,
+            ..self.info.clone()
+        }
+    }
+
+    fn hook(
+        &mut self,
+        now: Now,
+        event: &str,
+        room: proto::Room,
+        participant: Option<ParticipantInfo>,
+        track: Option<TrackInfo>,
+    ) {
+        let event = WebhookEvent {
+            event: event.to_owned(),
+            room: Some(room),
+            participant,
+            track,
+            id: format!("EV_{}", self.random.text(12)),
+            created_at: now.unix_s() as i64,
+            ..Default::default()
+        };
+        self.outputs.push_back(Output::Webhook(Box::new(event)));
+    }
+}
+
+/// Whom a track belongs to.
+pub(super) fn brief(publisher: &super::Participant) -> ParticipantInfo {
+    ParticipantInfo {
+        sid: publisher.sid.as_str().to_owned(),
+        identity: publisher.identity.as_str().to_owned(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,243 @@
+//! The task of webhooks: takes events in, posts what the queues give out, and tells the queues how it went.
+
+use super::queue::{Key, Outcome, Queues, Tally};
+use super::{Counters, StartError};
+use crate::clock::Clock;
+use crate::protocol::livekit::WebhookEvent;
+use crate::protocol::token::{Claims, sign};
+use crate::secret::Secret;
+use crate::task::Tasks;
+use aws_lc_rs::digest;
+use base64::Engine;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use reqwest::{Client, StatusCode, redirect};
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// For one request, from the name's lookup to the head of the response.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the connection alone.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A signature is good for this long, in seconds (livekit 1.13.5).
+const SIGNATURE_S: u64 = 300;
+/// A stop waits this long for what can still be delivered; it is part of the supervisor's time for all tasks.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// An event as it goes over the wire.
+#[derive(Debug, Clone)]
+pub(super) struct Message {
+    /// Its name, for the log.
+    event: Arc<str>,
+    body: Bytes,
+}
+
+/// How to post.
+#[derive(Debug, Clone)]
+pub(super) struct Post {
+    pub(super) client: Client,
+    pub(super) urls: Vec<Arc<str>>,
+    pub(super) key: String,
+    pub(super) secret: Secret<String>,
+    pub(super) clock: Clock,
+}
+
+/// Everything that the task owns.
+#[derive(Debug)]
+pub(super) struct Sender {
+    pub(super) queues: Queues<Message>,
+    pub(super) post: Post,
+    pub(super) counters: Arc<Counters>,
+    pub(super) tasks: Tasks,
+}
+
+type UnderWay = FuturesUnordered<BoxFuture<'static, (Key, Outcome)>>;
+
+/// The client for these receivers. The machine's certificates are read only if one of them speaks TLS.
+pub(super) fn client(urls: &[String]) -> Result<Client, StartError> {
+    let mut builder = Client::builder()
+        .user_agent("LiveKit")
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(REQUEST_TIMEOUT);
+    if !urls.iter().any(|url| url.starts_with("https:")) {
+        builder = builder.tls_certs_only([]);
+    }
+    builder
+        .build()
+        .map_err(|error| StartError::Client(root_cause(&error)))
+}
+
+/// What lies under it all: "connection refused", not "error sending request".
+fn root_cause(mut error: &dyn Error) -> String {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error.to_string()
+}
+
+impl Sender {
+    /// Runs until the stop; then gives what waits a last chance.
+    pub(super) async fn run(mut self, mut events: mpsc::Receiver<Box<WebhookEvent>>) {
+        let mut under_way = UnderWay::new();
+        loop {
+            self.send(&under_way);
+            let due = self.queues.next_timeout();
+            tokio::select! {
+                Some(event) = events.recv() => self.take_in(&event),
+                Some((key, outcome)) = under_way.next() => self.done(&key, outcome),
+                () = sleep_until(due) => {}
+                () = self.tasks.cancelled() => break,
+            }
+        }
+        while let Ok(event) = events.try_recv() {
+            self.take_in(&event);
+        }
+        self.queues.hurry(self.now());
+        let last_words = async {
+            loop {
+                self.send(&under_way);
+                let Some((key, outcome)) = under_way.next().await else {
+                    break;
+                };
+                self.done(&key, outcome);
+            }
+        };
+        // What is late is counted below.
+        tokio::time::timeout(LAST_WORDS, last_words).await.ok();
+        let left = self.queues.len() as u64;
+        self.counters.dropped.fetch_add(left, Ordering::Relaxed);
+        let dropped = self.queues.tally().dropped + left;
+        if dropped > 0 {
+            tracing::warn!(dropped, "webhooks could not be delivered");
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.post.clock.now()
+    }
+
+    /// One body for all receivers, queued for each.
+    fn take_in(&mut self, event: &WebhookEvent) {
+        let body = serde_json::to_vec(event).expect("the wire types are plain JSON");
+        let message = Message {
+            event: event.event.as_str().into(),
+            body: body.into(),
+        };
+        let room: Arc<str> = event.room.as_ref().map_or("", |room| &room.name).into();
+        let now = self.now();
+        for receiver in 0..self.post.urls.len() {
+            self.queues
+                .push(now, (receiver, Arc::clone(&room)), message.clone());
+        }
+        self.publish();
+    }
+
+    fn send(&mut self, under_way: &UnderWay) {
+        while let Some((key, message)) = self.queues.poll(self.now()) {
+            let post = self.post.clone();
+            under_way.push(Box::pin(async move {
+                let outcome = post.send(key.0, message).await;
+                (key, outcome)
+            }));
+        }
+        self.publish();
+    }
+
+    fn done(&mut self, key: &Key, outcome: Outcome) {
+        self.queues.done(self.now(), key, outcome);
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let Tally {
+            delivered,
+            refused,
+            failed_tries,
+            dropped,
+        } = self.queues.tally();
+        for (counter, value) in [
+            (&self.counters.delivered, delivered),
+            (&self.counters.refused, refused),
+            (&self.counters.failed_tries, failed_tries),
+            (&self.counters.dropped, dropped),
+            (&self.counters.waiting, self.queues.len() as u64),
+        ] {
+            counter.store(value, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Post {
+    async fn send(&self, receiver: usize, message: Message) -> Outcome {
+        let Some(url) = self.urls.get(receiver) else {
+            return Outcome::Refused;
+        };
+        let request = self
+            .client
+            .post(&**url)
+            .header(CONTENT_TYPE, "application/webhook+json")
+            .header(AUTHORIZATION, self.signature(&message.body))
+            .body(message.body);
+        let event = message.event;
+        match request.send().await {
+            Ok(response) => {
+                let status = response.status();
+                let outcome = judge(status);
+                match outcome {
+                    Outcome::Delivered => tracing::debug!(%event, receiver, "webhook delivered"),
+                    Outcome::Refused => {
+                        tracing::warn!(%event, receiver, %status, "webhook refused by its receiver");
+                    }
+                    Outcome::Failed => {
+                        tracing::warn!(%event, receiver, %status, "webhook failed; it is tried again");
+                    }
+                }
+                outcome
+            }
+            Err(error) => {
+                // The URL may hold a secret; the receiver's number says which one it is.
+                let error = root_cause(&error.without_url());
+                tracing::warn!(%event, receiver, error, "webhook failed; it is tried again");
+                Outcome::Failed
+            }
+        }
+    }
+
+    /// A token of five minutes that holds the body's hash. It has no `nbf`: a receiver whose clock is late would
+    /// refuse it.
+    fn signature(&self, body: &[u8]) -> String {
+        let hash = digest::digest(&digest::SHA256, body);
+        let claims = Claims {
+            iss: self.key.clone(),
+            exp: self.clock.unix_seconds() + SIGNATURE_S,
+            sha256: base64::engine::general_purpose::STANDARD.encode(hash),
+            ..Claims::default()
+        };
+        sign(&claims, &self.secret)
+    }
+}
+
+/// Retried is what may work another time, as hashicorp's retryablehttp, which LiveKit uses, has it.
+fn judge(status: StatusCode) -> Outcome {
+    match status {
+        status if status.is_success() => Outcome::Delivered,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Outcome::Failed,
+        StatusCode::NOT_IMPLEMENTED => Outcome::Refused,
+        status if status.is_server_error() => Outcome::Failed,
+        _ => Outcome::Refused,
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
