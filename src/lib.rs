@@ -9,6 +9,7 @@ pub mod http;
 pub mod hub;
 pub mod ids;
 pub mod media;
+pub mod metrics;
 pub mod negotiate;
 pub mod net;
 pub mod options;

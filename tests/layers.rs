@@ -20,6 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["net", "webhook"],
     &["hub"],
     &["http"],
+    &["metrics"],
     &["supervisor"],
     &["hostile", "lib", "main"],
 ];

@@ -74,6 +74,11 @@ pub fn serve(config: &Config, hub: hub::Handle, tasks: &Tasks) -> Result<Bound, 
     listener::start(&config.http, &router(&app), tasks)
 }
 
+/// Binds listeners for other routes than ours, and serves them until `tasks` is cancelled.
+pub fn listen(config: &config::Http, routes: &Router, tasks: &Tasks) -> Result<Bound, StartError> {
+    listener::start(config, routes, tasks)
+}
+
 /// All routes behind the front. Tests send requests straight into it.
 pub fn router(app: &Arc<App>) -> Router {
     let mut routes = Router::new()

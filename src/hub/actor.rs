@@ -1,5 +1,6 @@
 //! The task of one room: inputs in, outputs carried out, nothing decided.
 
+use super::counters::Counters;
 use super::directory::Directory;
 use super::outbox::{OutboxSender, outbox};
 use super::{Inbound, JoinError, Session};
@@ -8,9 +9,10 @@ use crate::ids::RoomName;
 use crate::net;
 use crate::plan::{Command, Event};
 use crate::protocol::join::Join;
-use crate::room::{JoinRefused, Now, Output, Place, Room, RoomCommand, SessionId};
+use crate::room::{Census, JoinRefused, Now, Output, Place, Room, RoomCommand, SessionId};
 use crate::webhook;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
@@ -37,6 +39,8 @@ pub(super) enum Ask {
         join: Box<Join>,
         reply: oneshot::Sender<Result<(), JoinError>>,
     },
+    /// What does the room hold?
+    Census { reply: oneshot::Sender<Census> },
     /// End, telling everybody to come back.
     ShutDown { done: oneshot::Sender<()> },
 }
@@ -47,6 +51,7 @@ pub(super) struct Actor {
     pub(super) room: Room,
     pub(super) net: net::Handle,
     pub(super) webhooks: webhook::Handle,
+    pub(super) counters: Arc<Counters>,
     pub(super) directory: Directory,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) clock: Clock,
@@ -75,6 +80,10 @@ impl Actor {
                 Some(ask) = self.asks.recv() => match ask {
                     Ask::Join { join, session, reply } => {
                         let answer = self.join(*join, session, &signals_in, &mut outboxes);
+                        Counters::count(match &answer {
+                            Ok(_) => &self.counters.joins_accepted,
+                            Err(_) => &self.counters.joins_refused,
+                        });
                         if let Err(Ok(_)) = reply.send(answer) {
                             // The client hung up while it was let in.
                             self.room.handle_gone(self.now(), session);
@@ -84,6 +93,8 @@ impl Actor {
                         // A check whose asker is gone needs no answer.
                         reply.send(self.room.check(&join).map_err(|e| self.refusal(&e))).ok();
                     }
+                    // An asker that is gone needs no answer.
+                    Ask::Census { reply } => drop(reply.send(self.room.census())),
                     Ask::ShutDown { done } => {
                         self.room.shut_down(self.now());
                         self.carry_out(&events_in, &mut outboxes).await;
@@ -109,7 +120,10 @@ impl Actor {
 
     fn inbound(&mut self, session: SessionId, inbound: Inbound) {
         match inbound {
-            Inbound::Request(request) => self.room.handle_request(self.now(), session, *request),
+            Inbound::Request(request) => {
+                Counters::count(&self.counters.messages_in);
+                self.room.handle_request(self.now(), session, *request);
+            }
             Inbound::Gone => self.room.handle_gone(self.now(), session),
         }
     }
@@ -161,6 +175,7 @@ impl Actor {
         while let Some(output) = self.room.poll() {
             match output {
                 Output::Signal(session, message) => {
+                    Counters::count(&self.counters.messages_out);
                     let kept = outboxes
                         .get(&session)
                         .is_none_or(|outbox| outbox.push(message));
@@ -174,7 +189,10 @@ impl Actor {
                         outbox.close();
                     }
                 }
-                Output::Webhook(event) => self.webhooks.notify(event),
+                Output::Webhook(event) => {
+                    self.counters.note(&event);
+                    self.webhooks.notify(event);
+                }
                 Output::Net(worker, command) => {
                     self.net.send(worker, complete(command, events)).await;
                 }

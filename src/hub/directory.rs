@@ -1,6 +1,7 @@
 //! Names of rooms and the way to each room's task.
 
 use super::actor::{ASKS, Actor, Ask};
+use super::counters::{Counted, Counters};
 use super::{JoinError, Session};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -9,14 +10,18 @@ use crate::net;
 use crate::protocol::join::Join;
 use crate::protocol::livekit::RoomConfiguration;
 use crate::random::Random;
-use crate::room::{Now, Room, SessionId, Settings};
+use crate::room::{Census, Now, Room, SessionId, Settings};
 use crate::task::Tasks;
 use crate::webhook;
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Questions to the directory that wait; sessions wait with theirs.
 const QUESTIONS: usize = 256;
+/// For the numbers of all rooms.
+const CENSUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 enum Question {
@@ -34,6 +39,10 @@ enum Question {
         number: u32,
         unanswered: Vec<Ask>,
     },
+    /// The ways to all rooms.
+    Rooms {
+        reply: oneshot::Sender<Vec<mpsc::Sender<Ask>>>,
+    },
     ShutDown {
         done: oneshot::Sender<()>,
     },
@@ -43,6 +52,8 @@ enum Question {
 #[derive(Debug, Clone)]
 pub struct Handle {
     questions: mpsc::Sender<Question>,
+    counters: Arc<Counters>,
+    node_id: Arc<str>,
 }
 
 /// A room's way back to the directory.
@@ -71,7 +82,10 @@ pub fn start(
         ice_servers: config.rtc.ice_servers.clone(),
         node_id: format!("ND_{}", random.text(12)),
     };
+    let counters = Arc::new(Counters::default());
+    let node_id = settings.node_id.as_str().into();
     let hub = Hub {
+        counters: Arc::clone(&counters),
         settings,
         net,
         webhooks,
@@ -85,7 +99,11 @@ pub fn start(
         stopping: false,
     };
     tasks.spawn("hub", hub.run(receiver));
-    Handle { questions }
+    Handle {
+        questions,
+        counters,
+        node_id,
+    }
 }
 
 impl Handle {
@@ -100,6 +118,8 @@ impl Handle {
     pub fn of_no_hub() -> Self {
         Self {
             questions: mpsc::channel(1).0,
+            counters: Arc::default(),
+            node_id: "".into(),
         }
     }
 
@@ -121,6 +141,49 @@ impl Handle {
             // An error means that the hub is gone already, and all rooms with it.
             drop(told.await);
         }
+    }
+
+    /// What all rooms hold right now; a room that does not answer within a second is left out.
+    pub async fn census(&self) -> Census {
+        let (reply, rooms) = oneshot::channel();
+        let mut census = Census::default();
+        if self
+            .questions
+            .send(Question::Rooms { reply })
+            .await
+            .is_err()
+        {
+            return census;
+        }
+        let mut answers = Vec::new();
+        for room in rooms.await.unwrap_or_default() {
+            let (reply, answer) = oneshot::channel();
+            // A full queue is that of a room without time for numbers.
+            if room.try_send(Ask::Census { reply }).is_ok() {
+                answers.push(answer);
+            }
+        }
+        let all = async {
+            for answer in answers {
+                // An error is the answer of a room that has ended meanwhile.
+                if let Ok(room) = answer.await {
+                    census.add(&room);
+                }
+            }
+        };
+        // Late rooms are left out.
+        tokio::time::timeout(CENSUS_TIMEOUT, all).await.ok();
+        census
+    }
+
+    /// What has happened in all rooms since the start.
+    pub fn counted(&self) -> Counted {
+        self.counters.read()
+    }
+
+    /// `ND_…` of this process.
+    pub fn node_id(&self) -> &str {
+        &self.node_id
     }
 
     async fn ask<T>(
@@ -161,6 +224,7 @@ struct Entry {
 
 /// The directory's task: owns the names and nothing else.
 struct Hub {
+    counters: Arc<Counters>,
     settings: Settings,
     net: net::Handle,
     webhooks: webhook::Handle,
@@ -212,6 +276,11 @@ impl Hub {
                         self.dispatch(ask).await;
                     }
                 }
+                Some(Question::Rooms { reply }) => {
+                    let rooms = self.rooms.values().map(|entry| entry.asks.clone());
+                    // An asker that is gone needs no answer.
+                    drop(reply.send(rooms.collect()));
+                }
                 Some(Question::ShutDown { done }) => {
                     self.shut_down().await;
                     done.send(()).ok();
@@ -227,7 +296,7 @@ impl Hub {
         }
         let name = match &ask {
             Ask::Join { join, .. } | Ask::Check { join, .. } => room_of(join),
-            Ask::ShutDown { .. } => return,
+            Ask::Census { .. } | Ask::ShutDown { .. } => return,
         };
         if let Some(entry) = self.rooms.get(&name) {
             // A full queue makes everybody wait for this room's task, which never waits for the hub.
@@ -296,6 +365,7 @@ impl Hub {
             room,
             net: self.net.clone(),
             webhooks: self.webhooks.clone(),
+            counters: Arc::clone(&self.counters),
             directory,
             asks: receiver,
             clock: self.clock,
@@ -332,6 +402,7 @@ fn refuse(ask: Ask, error: JoinError) {
         // An asker who has gone away needs no answer.
         Ask::Join { reply, .. } => drop(reply.send(Err(error))),
         Ask::Check { reply, .. } => drop(reply.send(Err(error))),
+        Ask::Census { .. } => {}
         Ask::ShutDown { done } => {
             done.send(()).ok();
         }

@@ -4,10 +4,12 @@
 //! [`crate::room::Room`] and everything in it.
 
 mod actor;
+mod counters;
 mod directory;
 mod outbox;
 
-pub use crate::room::SessionId;
+pub use crate::room::{Census, SessionId};
+pub use counters::Counted;
 pub use directory::{Handle, start};
 pub use outbox::{Outbox, Outgoing};
 

@@ -10,6 +10,7 @@
 //! What clients are told, and when, follows livekit 1.13.5 (`pkg/rtc/room.go`, `participant.go`), pinned by
 //! recordings in `tests/interop`.
 
+mod census;
 mod connection;
 mod data;
 mod data_track;
@@ -29,6 +30,7 @@ mod track;
 mod update;
 mod webhooks;
 
+pub use census::Census;
 pub use join::JoinRefused;
 pub use participant::Seat;
 

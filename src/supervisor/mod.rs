@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::config::problem::{Problem, Warning};
 use crate::http;
 use crate::hub;
+use crate::metrics;
 use crate::net::Net;
 use crate::options::cli::{Cli, Command, Flags};
 use crate::options::yaml::Node;
@@ -105,12 +106,18 @@ async fn start_and_stop(config: &Config) -> Result<()> {
     let hub = hub::start(
         config,
         net.handle(),
-        webhooks,
+        webhooks.clone(),
         Random::system(),
         &tasks,
         Clock::System,
     );
     let http = http::serve(config, hub.clone(), &tasks)?;
+    let sources = metrics::Sources {
+        hub: hub.clone(),
+        net: net.handle(),
+        webhooks,
+    };
+    metrics::serve(config, sources, &tasks)?;
     summary::print(config, &http.addresses, &net.handle().bound());
 
     let failed = tokio::select! {

@@ -1,0 +1,69 @@
+//! What has happened in all rooms since the start. Rooms' tasks add, whoever is asked for numbers reads.
+
+use crate::protocol::livekit::{TrackInfo, TrackType, WebhookEvent};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters that only grow.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) joins_accepted: AtomicU64,
+    pub(super) joins_refused: AtomicU64,
+    pub(super) joins_active: AtomicU64,
+    pub(super) joins_aborted: AtomicU64,
+    pub(super) published_audio: AtomicU64,
+    pub(super) published_video: AtomicU64,
+    pub(super) messages_in: AtomicU64,
+    pub(super) messages_out: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Joins that were let in.
+    pub joins_accepted: u64,
+    /// Joins that a room refused.
+    pub joins_refused: u64,
+    /// Participants that became ACTIVE.
+    pub joins_active: u64,
+    /// Participants that left before.
+    pub joins_aborted: u64,
+    /// Tracks published so far: audio, video.
+    pub published: [u64; 2],
+    /// Requests of clients.
+    pub messages_in: u64,
+    /// Messages to clients.
+    pub messages_out: u64,
+}
+
+impl Counters {
+    pub(super) fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Webhooks say what is worth counting, whether anybody receives them or not.
+    pub(super) fn note(&self, event: &WebhookEvent) {
+        let counter = match event.event.as_str() {
+            "participant_joined" => &self.joins_active,
+            "participant_connection_aborted" => &self.joins_aborted,
+            "track_published" => match event.track.as_ref().map(TrackInfo::r#type) {
+                Some(TrackType::Video) => &self.published_video,
+                _ => &self.published_audio,
+            },
+            _ => return,
+        };
+        Self::count(counter);
+    }
+
+    pub(super) fn read(&self) -> Counted {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counted {
+            joins_accepted: read(&self.joins_accepted),
+            joins_refused: read(&self.joins_refused),
+            joins_active: read(&self.joins_active),
+            joins_aborted: read(&self.joins_aborted),
+            published: [read(&self.published_audio), read(&self.published_video)],
+            messages_in: read(&self.messages_in),
+            messages_out: read(&self.messages_out),
+        }
+    }
+}
