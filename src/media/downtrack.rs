@@ -27,6 +27,8 @@ const REVIEW: Duration = Duration::from_millis(100);
 /// Pause between requests for a key frame: two round trips within these bounds (livekit.md 4.2).
 const REQUEST_MIN: Duration = Duration::from_millis(200);
 const REQUEST_MAX: Duration = Duration::from_secs(1);
+/// The same while nothing comes at all.
+const REQUEST_IDLE: Duration = Duration::from_secs(5);
 /// Sender reports, livekit.md 4.2; the first follows the first packet closely, for lip sync.
 const REPORT: Duration = Duration::from_secs(3);
 const FIRST_REPORT: Duration = Duration::from_millis(200);
@@ -198,12 +200,28 @@ impl DownTrack {
         if plan.ssrc != self.plan.ssrc || plan.mid != self.plan.mid {
             self.is_known = false;
         }
+        if plan.ssrc != self.plan.ssrc || plan.transport != self.plan.transport {
+            self.begin_anew(now);
+        }
         let wanted = plan.wanted;
         self.plan = plan;
         if let Some((format, _)) = self.outlet.take() {
             self.outlet(format);
         }
         self.set_wanted(now, wanted);
+    }
+
+    /// For the receiver it is another stream now, and that must begin with a rollover counter of 0 (RFC 3711 §3.3.1).
+    fn begin_anew(&mut self, now: Instant) {
+        let seq = (self.munger.next_seq() & 0x7fff) as u16;
+        self.munger = Munger::new(seq, self.munger.timestamp());
+        self.rtx_next = 0x2000 + (self.rtx_next & 0x3fff);
+        self.history = History::new(now);
+        self.is_known = false;
+        self.reports = [None; 2];
+        (self.packets, self.octets, self.reported_packets) = (0, 0, 0);
+        self.current = None;
+        self.cut(now);
     }
 
     /// The subscriber's wish has changed.
@@ -282,11 +300,17 @@ impl DownTrack {
         if !self.waits_for_key_frame(feed) || now < self.request_at {
             return None;
         }
-        self.request_at = now + (self.rtt() * 2).clamp(REQUEST_MIN, REQUEST_MAX);
+        let live = feed.live(now);
+        self.request_at = now
+            + if live.contains(&true) {
+                (self.rtt() * 2).clamp(REQUEST_MIN, REQUEST_MAX)
+            } else {
+                REQUEST_IDLE
+            };
         let is_late = self.grace_until.is_some_and(|until| until <= now);
         if self.current.is_none() && is_late {
             // The layer aimed for does not come: any one will do.
-            return choose(feed.live(now), 0, self.target);
+            return choose(live, 0, self.target);
         }
         self.target
     }

@@ -326,7 +326,16 @@ impl Plane {
         };
         if let Some(place) = self.down_of.get(&plan.down).copied() {
             if let Some(down) = self.downs.get_mut(place) {
+                let before = std::mem::replace(&mut down.transport, transport);
                 down.set_plan(now, plan);
+                if before != transport {
+                    if let Some(peer) = self.peers.get_mut(before) {
+                        peer.downs.retain(|other| *other != place);
+                    }
+                    if let Some(peer) = self.peers.get_mut(transport) {
+                        peer.downs.push(place);
+                    }
+                }
             }
             self.serve(now, place, sink);
             return;

@@ -509,6 +509,50 @@ fn a_renegotiated_down_track_goes_on_under_its_numbers() {
 }
 
 #[test]
+fn a_down_track_moves_to_another_connection() {
+    let mut lab = Lab::new(7, 1, &[0, 0, 0]);
+    let track = video_track(1, 1);
+    lab.publish(0, vec![track.clone()]);
+    let mut plan = lab.down(1, &track);
+    let ssrc = plan.ssrc.0;
+    lab.subscribe(1, 0, plan.clone());
+    let mut camera = Camera::new(&lab, 0, 1);
+    camera.frames(&mut lab, 20);
+    plan.transport = TransportId(3);
+    lab.command(
+        0,
+        Command::OpenDown {
+            plan: Box::new(plan),
+        },
+    );
+    lab.run(ms(50));
+    let before = lab.people[1].got.len();
+    camera.frames(&mut lab, 20);
+    lab.run(ms(50));
+    assert_eq!(lab.people[1].got.len(), before);
+    let frames = watch(&lab.people[2].got, ssrc);
+    assert!(frames.len() >= 16, "{frames:?}");
+    lab.command(0, Command::CloseTransport { id: TransportId(2) });
+    assert_eq!(lab.planes[0].report().down_tracks, 1);
+    lab.command(0, Command::CloseTransport { id: TransportId(3) });
+    assert_eq!(lab.planes[0].report().down_tracks, 0);
+}
+
+#[test]
+fn a_publisher_that_falls_silent_is_not_pestered() {
+    let mut lab = Lab::new(8, 1, &[0, 0]);
+    let track = video_track(1, 1);
+    lab.publish(0, vec![track.clone()]);
+    let mut camera = Camera::new(&lab, 0, 1);
+    camera.frames(&mut lab, 20);
+    let plan = lab.down(1, &track);
+    lab.subscribe(1, 0, plan);
+    lab.run(ms(20_000));
+    let asked = lab.people[0].plis.len();
+    assert!((2..=9).contains(&asked), "{asked}");
+}
+
+#[test]
 fn congestion_takes_a_layer_away_and_time_gives_it_back() {
     everywhere(|mut lab| {
         let track = video_track(1, 3);
