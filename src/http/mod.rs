@@ -5,7 +5,7 @@
 //!
 //! 1. `listener`: accept, one HTTP/1.1 connection per TCP connection;
 //! 2. `front`: CORS, tidy path, size limit, access token;
-//! 3. a route: `/`, `signal` (`/rtc…`), `try_page`;
+//! 3. a route: `/`, `signal` (`/rtc…`), `twirp` (the server API), `try_page`;
 //! 4. `session`, when the WebSocket is up.
 //!
 //! Followed is livekit 1.13.5 `pkg/service/{server,auth,rtcservice}.go`. Not offered: permessage-deflate (the WebSocket
@@ -17,6 +17,7 @@ mod listener;
 mod session;
 mod signal;
 mod try_page;
+mod twirp;
 
 pub use front::Granted;
 pub use listener::{Bound, StartError};
@@ -86,7 +87,8 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/rtc", any(signal::connect_v0))
         .route("/rtc/validate", any(signal::validate_v0))
         .route("/rtc/v1", any(signal::connect_v1))
-        .route("/rtc/v1/validate", any(signal::validate_v1));
+        .route("/rtc/v1/validate", any(signal::validate_v1))
+        .route("/twirp/{*rest}", any(twirp::handle));
     if app.development {
         routes = routes
             .route("/try", any(try_page::page))

@@ -281,7 +281,7 @@ impl From<JoinError> for Refusal {
     fn from(error: JoinError) -> Self {
         let status = match &error {
             JoinError::LimitExceeded(_) | JoinError::UnknownPreset(_) => StatusCode::BAD_REQUEST,
-            JoinError::MayNotSetMetadata => StatusCode::UNAUTHORIZED,
+            JoinError::MayNotSetMetadata | JoinError::TokenRevoked => StatusCode::UNAUTHORIZED,
             JoinError::NodeFull(_) | JoinError::RoomFull(..) => StatusCode::FORBIDDEN,
             JoinError::RoomNotFound => StatusCode::NOT_FOUND,
             JoinError::Simulated => StatusCode::INTERNAL_SERVER_ERROR,
@@ -323,6 +323,11 @@ mod tests {
                 JoinError::MayNotSetMetadata,
                 401,
                 "no permissions to access the room",
+            ),
+            (
+                JoinError::TokenRevoked,
+                401,
+                "invalid authorization token: token is revoked",
             ),
             (JoinError::LimitExceeded("x".to_owned()), 400, "x"),
             (

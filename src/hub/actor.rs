@@ -9,12 +9,15 @@ use crate::ids::RoomName;
 use crate::net;
 use crate::plan::{Command, Event};
 use crate::protocol::join::Join;
-use crate::room::{Census, JoinRefused, Now, Output, Place, Room, RoomCommand, SessionId};
+use crate::protocol::livekit as proto;
+use crate::room::{
+    Answer, Call, CallError, CallId, Census, JoinRefused, Now, Output, Place, Room, RoomCommand, SessionId,
+};
 use crate::webhook;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Joins and checks that wait for a room.
 pub(super) const ASKS: usize = 64;
@@ -41,6 +44,11 @@ pub(super) enum Ask {
     },
     /// What does the room hold?
     Census { reply: oneshot::Sender<Census> },
+    /// Do what an application's server asks for.
+    Call {
+        call: Box<Call>,
+        reply: oneshot::Sender<Result<Answer, CallError>>,
+    },
     /// End, telling everybody to come back.
     ShutDown { done: oneshot::Sender<()> },
 }
@@ -55,6 +63,38 @@ pub(super) struct Actor {
     pub(super) directory: Directory,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) clock: Clock,
+    /// The room as the directory lists it.
+    pub(super) listed: Listed,
+    pub(super) calls: Calls,
+}
+
+/// Calls that the room has not answered yet.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    waiting: HashMap<CallId, oneshot::Sender<Result<Answer, CallError>>>,
+    last: u64,
+}
+
+/// The room's record where the directory can see it without asking.
+#[derive(Debug)]
+pub(super) struct Listed {
+    sender: watch::Sender<Arc<proto::Room>>,
+    revision: u64,
+}
+
+impl Listed {
+    pub(super) fn new(room: &Room) -> (Self, watch::Receiver<Arc<proto::Room>>) {
+        let (sender, receiver) = watch::channel(Arc::new(room.snapshot()));
+        let revision = room.revision();
+        (Self { sender, revision }, receiver)
+    }
+
+    fn refresh(&mut self, room: &Room) {
+        let revision = room.revision();
+        if std::mem::replace(&mut self.revision, revision) != revision {
+            self.sender.send_replace(Arc::new(room.snapshot()));
+        }
+    }
 }
 
 impl Actor {
@@ -95,6 +135,12 @@ impl Actor {
                     }
                     // An asker that is gone needs no answer.
                     Ask::Census { reply } => drop(reply.send(self.room.census())),
+                    Ask::Call { call, reply } => {
+                        self.calls.last += 1;
+                        let id = CallId(self.calls.last);
+                        self.calls.waiting.insert(id, reply);
+                        self.room.handle_call(self.now(), id, *call);
+                    }
                     Ask::ShutDown { done } => {
                         self.room.shut_down(self.now());
                         self.carry_out(&events_in, &mut outboxes).await;
@@ -189,6 +235,12 @@ impl Actor {
                         outbox.close();
                     }
                 }
+                Output::Answer(id, answer) => {
+                    if let Some(reply) = self.calls.waiting.remove(&id) {
+                        // A caller who has gone away needs no answer.
+                        drop(reply.send(*answer));
+                    }
+                }
                 Output::Webhook(event) => {
                     self.counters.note(&event);
                     self.webhooks.notify(event);
@@ -198,6 +250,7 @@ impl Actor {
                 }
             }
         }
+        self.listed.refresh(&self.room);
     }
 }
 

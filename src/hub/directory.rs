@@ -1,22 +1,23 @@
 //! Names of rooms and the way to each room's task.
 
-use super::actor::{ASKS, Actor, Ask};
+use super::actor::{ASKS, Actor, Ask, Calls, Listed};
 use super::counters::{Counted, Counters};
-use super::{JoinError, Session};
+use super::revoked::Revoked;
+use super::{Answer, Call, CallError, JoinError, Session};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ids::RoomName;
 use crate::net;
 use crate::protocol::join::Join;
-use crate::protocol::livekit::RoomConfiguration;
+use crate::protocol::livekit::{self as proto, RoomConfiguration};
 use crate::random::Random;
-use crate::room::{Census, Now, Room, SessionId, Settings};
+use crate::room::{self, Census, Now, Room, SessionId, Settings};
 use crate::task::Tasks;
 use crate::webhook;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Questions to the directory that wait; sessions wait with theirs.
 const QUESTIONS: usize = 256;
@@ -32,6 +33,14 @@ enum Question {
     Check {
         join: Box<Join>,
         reply: oneshot::Sender<Result<(), JoinError>>,
+    },
+    Call {
+        call: Box<Call>,
+        reply: oneshot::Sender<Result<Answer, CallError>>,
+    },
+    List {
+        names: Vec<String>,
+        reply: oneshot::Sender<Result<Vec<Arc<proto::Room>>, CallError>>,
     },
     /// A room's task is over; what had been asked of it meanwhile comes back.
     Ended {
@@ -94,6 +103,7 @@ pub fn start(
         clock,
         questions: questions.clone(),
         rooms: HashMap::new(),
+        revoked: Revoked::default(),
         last_room: 0,
         last_session: 0,
         stopping: false,
@@ -127,6 +137,27 @@ impl Handle {
     pub async fn check(&self, join: &Join) -> Result<(), JoinError> {
         let join = Box::new(join.clone());
         self.ask(|reply| Question::Check { join, reply }).await
+    }
+
+    /// Does what an application's server asks of one room.
+    pub async fn call(&self, call: Call) -> Result<Answer, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let call = Box::new(call);
+        self.questions
+            .send(Question::Call { call, reply })
+            .await
+            .map_err(|_| CallError::Stopping)?;
+        answer.await.map_err(|_| CallError::Stopping)?
+    }
+
+    /// The rooms of these names, or all when there are none, in the order of their creation.
+    pub async fn list(&self, names: Vec<String>) -> Result<Vec<Arc<proto::Room>>, CallError> {
+        let (reply, answer) = oneshot::channel();
+        self.questions
+            .send(Question::List { names, reply })
+            .await
+            .map_err(|_| CallError::Stopping)?;
+        answer.await.map_err(|_| CallError::Stopping)?
     }
 
     /// Lets nobody in any more and tells everybody to come back later. Returns when all have been told.
@@ -220,9 +251,10 @@ impl Directory {
 struct Entry {
     number: u32,
     asks: mpsc::Sender<Ask>,
+    listed: watch::Receiver<Arc<proto::Room>>,
 }
 
-/// The directory's task: owns the names and nothing else.
+/// The directory's task: owns the names and what outlives a room.
 struct Hub {
     counters: Arc<Counters>,
     settings: Settings,
@@ -233,6 +265,7 @@ struct Hub {
     clock: Clock,
     questions: mpsc::Sender<Question>,
     rooms: HashMap<RoomName, Entry>,
+    revoked: Revoked,
     last_room: u32,
     last_session: u64,
     stopping: bool,
@@ -259,6 +292,14 @@ impl Hub {
                 }
                 Some(Question::Check { join, reply }) => {
                     self.dispatch(Ask::Check { join, reply }).await;
+                }
+                Some(Question::Call { call, reply }) => {
+                    self.revoke(&call);
+                    self.dispatch(Ask::Call { call, reply }).await;
+                }
+                Some(Question::List { names, reply }) => {
+                    // A caller who has gone away needs no answer.
+                    drop(reply.send(Ok(self.list(&names))));
                 }
                 Some(Question::Ended {
                     name,
@@ -295,7 +336,18 @@ impl Hub {
             return refuse(ask, JoinError::Stopping);
         }
         let name = match &ask {
-            Ask::Join { join, .. } | Ask::Check { join, .. } => room_of(join),
+            Ask::Join { join, .. } | Ask::Check { join, .. } => {
+                let name = room_of(join);
+                let claims = &join.claims;
+                if self
+                    .revoked
+                    .refuses(&name, &claims.sub, claims.issued(), claims.exp)
+                {
+                    return refuse(ask, JoinError::TokenRevoked);
+                }
+                name
+            }
+            Ask::Call { call, .. } => RoomName::from(call.room()),
             Ask::Census { .. } | Ask::ShutDown { .. } => return,
         };
         if let Some(entry) = self.rooms.get(&name) {
@@ -308,13 +360,82 @@ impl Hub {
                 }
             }
         }
+        if let Ask::Call { call, reply } = ask {
+            return match self.for_call(&call) {
+                Ok(configurations) => {
+                    let ask = Ask::Call { call, reply };
+                    self.create(name, configurations, ask).await;
+                }
+                // A caller who has gone away needs no answer.
+                Err(answer) => drop(reply.send(*answer)),
+            };
+        }
         match self.may_create(&ask) {
             Err(error) => refuse(ask, error),
             Ok(configuration) => match ask {
                 Ask::Check { reply, .. } => reply.send(Ok(())).map_or((), |()| ()),
-                ask => self.create(name, configuration, ask).await,
+                ask => self.create(name, configuration.into_iter().collect(), ask).await,
             },
         }
+    }
+
+    /// What a call makes its room of, or its answer when it makes none.
+    fn for_call(
+        &self,
+        call: &Call,
+    ) -> Result<Vec<RoomConfiguration>, Box<Result<Answer, CallError>>> {
+        let Call::CreateRoom(request) = call else {
+            return Err(Box::new(call.without_room()));
+        };
+        let own = room::configuration_of(&self.settings.limits, request)
+            .map_err(|error| Box::new(Err(error)))?;
+        let preset = self.preset(&request.room_preset).map_err(|error| {
+            let text = error.to_string();
+            Box::new(Err(CallError::Invalid(text)))
+        })?;
+        // The request's own words win over its preset's.
+        Ok(preset.into_iter().chain([own]).collect())
+    }
+
+    /// The configuration of a name; `None` for no name, or for one that cannot be read as a configuration.
+    fn preset(&self, name: &str) -> Result<Option<RoomConfiguration>, JoinError> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let known = self.settings.defaults.presets.get(name);
+        let value = known.ok_or_else(|| JoinError::UnknownPreset(name.to_owned()))?;
+        Ok(serde_json::from_value(value.clone()).ok())
+    }
+
+    /// Takes note of tokens that a removal makes void, whether or not their bearer is there.
+    fn revoke(&mut self, call: &Call) {
+        let Call::RemoveParticipant(request) = call else {
+            return;
+        };
+        if let Ok(before @ 1..) = u64::try_from(request.revoke_token_ts) {
+            let now = self.clock.unix_seconds();
+            self.revoked
+                .insert(now, &request.room, &request.identity, before);
+        }
+    }
+
+    fn list(&self, names: &[String]) -> Vec<Arc<proto::Room>> {
+        let mut found: Vec<&Entry> = if names.is_empty() {
+            self.rooms.values().collect()
+        } else {
+            let named = names.iter();
+            named
+                .filter_map(|name| self.rooms.get(name.as_str()))
+                .collect()
+        };
+        found.sort_by_key(|entry| entry.number);
+        found.dedup_by_key(|entry| entry.number);
+        found
+            .into_iter()
+            // A room whose task is over is no room, though it has not said so yet.
+            .filter(|entry| !entry.asks.is_closed())
+            .map(|entry| Arc::clone(&entry.listed.borrow()))
+            .collect()
     }
 
     fn may_create(&self, ask: &Ask) -> Result<Option<RoomConfiguration>, JoinError> {
@@ -326,21 +447,20 @@ impl Hub {
             return Err(JoinError::RoomNotFound);
         }
         let preset = &join.claims.room_preset;
-        let value = if preset.is_empty() {
-            join.claims.room_config.clone()
-        } else {
-            let known = self.settings.defaults.presets.get(preset);
-            Some(
-                known
-                    .cloned()
-                    .ok_or_else(|| JoinError::UnknownPreset(preset.clone()))?,
-            )
-        };
+        if !preset.is_empty() {
+            return self.preset(preset);
+        }
         // What cannot be read as a configuration is left aside, as unknown claims are.
+        let value = join.claims.room_config.clone();
         Ok(value.and_then(|value| serde_json::from_value(value).ok()))
     }
 
-    async fn create(&mut self, name: RoomName, configuration: Option<RoomConfiguration>, ask: Ask) {
+    async fn create(
+        &mut self,
+        name: RoomName,
+        configurations: Vec<RoomConfiguration>,
+        ask: Ask,
+    ) {
         self.last_room += 1;
         let number = self.last_room;
         let now = Now {
@@ -352,7 +472,7 @@ impl Hub {
             seeded @ Random::Seeded(_) => Random::seeded(seeded.u64()),
         };
         let mut room = Room::new(now, name.as_str(), number, self.settings.clone(), random);
-        if let Some(configuration) = configuration {
+        for configuration in configurations {
             room.configure(now, &configuration);
         }
         let (asks, receiver) = mpsc::channel(ASKS);
@@ -360,6 +480,7 @@ impl Hub {
             questions: self.questions.clone(),
             number,
         };
+        let (own, listed) = Listed::new(&room);
         let actor = Actor {
             name: name.clone(),
             room,
@@ -369,11 +490,18 @@ impl Hub {
             directory,
             asks: receiver,
             clock: self.clock,
+            listed: own,
+            calls: Calls::default(),
         };
         self.tasks.spawn("room", actor.run());
         // The queue is new and its reader lives.
         drop(asks.send(ask).await);
-        self.rooms.insert(name, Entry { number, asks });
+        let entry = Entry {
+            number,
+            asks,
+            listed,
+        };
+        self.rooms.insert(name, entry);
     }
 
     async fn shut_down(&mut self) {
@@ -403,6 +531,8 @@ fn refuse(ask: Ask, error: JoinError) {
         Ask::Join { reply, .. } => drop(reply.send(Err(error))),
         Ask::Check { reply, .. } => drop(reply.send(Err(error))),
         Ask::Census { .. } => {}
+        // Calls are refused for one reason only.
+        Ask::Call { reply, .. } => drop(reply.send(Err(CallError::Stopping))),
         Ask::ShutDown { done } => {
             done.send(()).ok();
         }

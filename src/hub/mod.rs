@@ -7,8 +7,9 @@ mod actor;
 mod counters;
 mod directory;
 mod outbox;
+mod revoked;
 
-pub use crate::room::{Census, SessionId};
+pub use crate::room::{Answer, Call, CallError, Census, SessionId};
 pub use counters::Counted;
 pub use directory::{Handle, start};
 pub use outbox::{Outbox, Outgoing};
@@ -40,6 +41,9 @@ pub enum JoinError {
     /// 500: a failure that the client asked for (`simulateScenario`).
     #[error("simulated failure")]
     Simulated,
+    /// 401: an administrator has put the bearer out and made its token void.
+    #[error("invalid authorization token: token is revoked")]
+    TokenRevoked,
     /// 503: the server is stopping.
     #[error("server is shutting down")]
     Stopping,

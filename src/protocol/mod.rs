@@ -4,6 +4,7 @@ pub mod join;
 pub mod join_request;
 pub mod signal;
 pub mod token;
+pub mod twirp;
 pub mod user_agent;
 
 pub use livekit_protocol as livekit;

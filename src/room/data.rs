@@ -54,7 +54,8 @@ pub(super) struct JoinerCache {
 #[derive(Debug)]
 struct Cached {
     at: Instant,
-    from: Seat,
+    /// `None`: the server itself.
+    from: Option<Seat>,
     to: Destination,
     payload: Bytes,
 }
@@ -106,14 +107,19 @@ impl Room {
         let Some(&seat) = self.transports.get(&id) else {
             return;
         };
+        if message.len() > MAX_MESSAGE {
+            return self.fault("data message too large");
+        }
+        // To answer a question of the server is no publishing.
+        if channel == Channel::Reliable && self.rpcs.awaits(seat) && self.answer_rpc(seat, message)
+        {
+            return;
+        }
         let Some(participant) = self.participants.get(&seat) else {
             return;
         };
         if !participant.permission.can_publish_data {
             return self.fault("data without permission");
-        }
-        if message.len() > MAX_MESSAGE {
-            return self.fault("data message too large");
         }
         if channel == Channel::DataTrack {
             return self.forward_data_track(seat, message);
@@ -144,16 +150,61 @@ impl Room {
         };
         let payload = stamp(message, &packet, participant, agent);
         let to = self.destination(&packet);
-        self.route(seat, channel, &to, &payload);
+        self.route_and_keep(now, Some(seat), channel, to, payload);
+    }
+
+    fn route_and_keep(
+        &mut self,
+        now: Now,
+        from: Option<Seat>,
+        channel: Channel,
+        to: Destination,
+        payload: Bytes,
+    ) {
+        self.route(from, channel, &to, &payload);
         if channel == Channel::Reliable {
             self.cache.trim(Some(now.at));
             self.cache.push(Cached {
                 at: now.at,
-                from: seat,
+                from,
                 to,
                 payload,
             });
         }
+    }
+
+    /// A packet of the server's own, for those named, or for all when nobody is. `false`: it is too large to be sent.
+    pub(super) fn send_data(
+        &mut self,
+        now: Now,
+        channel: Channel,
+        to: Option<Vec<Identity>>,
+        packet: &DataPacket,
+    ) -> bool {
+        let payload = Bytes::from(packet.encode_to_vec());
+        if payload.len() > MAX_MESSAGE {
+            return false;
+        }
+        let to = to.map_or(Destination::All, Destination::Only);
+        self.route_and_keep(now, None, channel, to, payload);
+        true
+    }
+
+    /// A packet of the server's own for one participant alone. `false`: its data channel is not there.
+    pub(super) fn send_packet(&mut self, seat: Seat, packet: &DataPacket) -> bool {
+        let Some(participant) = self.participants.get(&seat).filter(|p| p.inbox.ready) else {
+            return false;
+        };
+        let Some(connection) = participant.downstream() else {
+            return false;
+        };
+        let command = Command::SendData {
+            to: vec![connection.transport],
+            channel: Channel::Reliable,
+            payload: packet.encode_to_vec().into(),
+        };
+        self.command(participant.worker, command);
+        true
     }
 
     #[expect(deprecated, reason = "older clients address by these fields")]
@@ -186,10 +237,10 @@ impl Room {
     }
 
     /// One message to all who are ready for it, built once.
-    fn route(&mut self, from: Seat, channel: Channel, to: &Destination, payload: &Bytes) {
+    fn route(&mut self, from: Option<Seat>, channel: Channel, to: &Destination, payload: &Bytes) {
         let mut targets: BTreeMap<WorkerId, Vec<TransportId>> = BTreeMap::new();
         for participant in self.participants.values() {
-            if participant.seat == from || !participant.inbox.ready || !to.includes(participant) {
+            if Some(participant.seat) == from || !participant.inbox.ready || !to.includes(participant) {
                 continue;
             }
             if let Some(connection) = participant.downstream() {
@@ -235,7 +286,7 @@ impl Room {
             .packets
             .iter()
             .filter(|packet| {
-                packet.from != seat
+                packet.from != Some(seat)
                     && packet.at >= participant.inbox.since
                     && packet.to.includes(participant)
             })

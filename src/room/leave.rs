@@ -56,6 +56,15 @@ impl Room {
         self.end(now);
     }
 
+    /// The room is deleted: everybody is told, and it is over.
+    pub(super) fn delete(&mut self, now: Now) {
+        let seats: Vec<Seat> = self.participants.keys().copied().collect();
+        for seat in seats {
+            self.remove(now, seat, DisconnectReason::RoomDeleted);
+        }
+        self.end(now);
+    }
+
     /// Ends a participant with `leave` (action DISCONNECT) and tells the others.
     pub(super) fn remove(&mut self, now: Now, seat: Seat, reason: DisconnectReason) {
         self.say_leave(seat, reason, leave_request::Action::Disconnect, false);
@@ -91,6 +100,7 @@ impl Room {
         participant.disconnect_reason = reason;
         self.forget_speaker(seat);
         let was_active = participant.is_active();
+        self.fail_rpcs_of(seat);
         let replaced = reason == DisconnectReason::DuplicateIdentity;
         if self.identities.get(&participant.identity) == Some(&seat) {
             self.identities.remove(&participant.identity);

@@ -10,6 +10,7 @@
 //! What clients are told, and when, follows livekit 1.13.5 (`pkg/rtc/room.go`, `participant.go`), pinned by
 //! recordings in `tests/interop`.
 
+mod admin;
 mod census;
 mod connection;
 mod data;
@@ -18,8 +19,10 @@ mod describe;
 mod join;
 mod leave;
 mod participant;
+mod permission;
 mod publish;
 mod resume;
+mod rpc;
 mod settings;
 mod signal;
 mod speakers;
@@ -30,6 +33,7 @@ mod track;
 mod update;
 mod webhooks;
 
+pub use admin::{Answer, Call, CallError, CallId, configuration_of};
 pub use census::Census;
 pub use join::JoinRefused;
 pub use participant::Seat;
@@ -87,6 +91,8 @@ pub enum Output {
     Close(SessionId),
     /// Tell the receivers of webhooks.
     Webhook(Box<proto::WebhookEvent>),
+    /// Give a call its answer.
+    Answer(CallId, Box<Result<Answer, CallError>>),
     /// Hand a command to a worker. In `OpenTransport`, `events` is filled in by the owner.
     Net(WorkerId, RoomCommand),
 }
@@ -174,7 +180,11 @@ pub struct Room {
     speakers: speakers::Speakers,
     preferences: HashMap<Identity, participant::Preference>,
     update: update::Pending,
+    rpcs: rpc::Rpcs,
+    nonces: admin::Nonces,
     outputs: VecDeque<Output>,
+    /// Counts what changed the room's record, counts of people included.
+    revision: u64,
     /// When the room ends if nobody comes.
     ends_at: Option<Instant>,
     finished: bool,
@@ -227,7 +237,10 @@ impl Room {
             speakers: speakers::Speakers::default(),
             preferences: HashMap::new(),
             update: update::Pending::new(now.at),
+            rpcs: rpc::Rpcs::default(),
+            nonces: admin::Nonces::default(),
             outputs: VecDeque::new(),
+            revision: 0,
             finished: false,
             faults: HashMap::new(),
         }
@@ -253,11 +266,27 @@ impl Room {
             self.info.metadata.clone_from(&configuration.metadata);
         }
         self.settings.defaults.sync_streams |= configuration.sync_streams;
+        self.revision += 1;
     }
 
     /// The room as clients see it.
     pub fn info(&self) -> &proto::Room {
         &self.info
+    }
+
+    /// The room with counts as they are at this moment.
+    pub fn snapshot(&self) -> proto::Room {
+        let (num_participants, num_publishers) = self.count();
+        proto::Room {
+            num_participants,
+            num_publishers,
+            ..self.info.clone()
+        }
+    }
+
+    /// Another number whenever [`Room::snapshot`] may differ from the one before.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Nobody is here and nobody is awaited any more.
@@ -300,6 +329,7 @@ impl Room {
             .chain(self.ends_at)
             .chain(self.update.next_timeout())
             .chain(self.speakers.next_timeout())
+            .chain(self.rpcs.next_timeout())
             .min()
     }
 
@@ -318,6 +348,7 @@ impl Room {
         }
         self.flush_updates(now);
         self.tell_speakers_if_due(now);
+        self.expire_rpcs(now);
     }
 
     /// A request of a client.

@@ -58,6 +58,42 @@ impl Permission {
         }
     }
 
+    /// As an administrator sets it.
+    pub(super) fn from_proto(permission: &proto::ParticipantPermission) -> Self {
+        #[expect(deprecated, reason = "all fields are set, the older ones too")]
+        let (recorder, agent) = (permission.recorder, permission.agent);
+        Self {
+            can_publish: permission.can_publish,
+            can_subscribe: permission.can_subscribe,
+            can_publish_data: permission.can_publish_data,
+            can_update_metadata: permission.can_update_metadata,
+            can_subscribe_metrics: permission.can_subscribe_metrics,
+            can_manage_agent_session: permission.can_manage_agent_session,
+            hidden: permission.hidden,
+            recorder,
+            agent,
+            sources: permission.can_publish_sources().collect(),
+        }
+    }
+
+    /// Writes it into a grant, from which refreshed tokens are made.
+    pub(super) fn write_to(&self, grant: &mut VideoGrant) {
+        grant.can_publish = Some(self.can_publish);
+        grant.can_subscribe = Some(self.can_subscribe);
+        grant.can_publish_data = Some(self.can_publish_data);
+        grant.can_update_own_metadata = Some(self.can_update_metadata);
+        grant.can_subscribe_metrics = Some(self.can_subscribe_metrics);
+        grant.can_manage_agent_session = Some(self.can_manage_agent_session);
+        grant.hidden = self.hidden;
+        grant.recorder = self.recorder;
+        grant.agent = self.agent;
+        grant.can_publish_sources = self
+            .sources
+            .iter()
+            .map(|source| source.as_str_name().to_ascii_lowercase())
+            .collect();
+    }
+
     pub(super) fn may_publish(&self, source: TrackSource) -> bool {
         self.can_publish && (self.sources.is_empty() || self.sources.contains(&source))
     }

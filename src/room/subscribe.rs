@@ -123,6 +123,9 @@ impl Room {
         let Some(participant) = self.participants.get(&seat) else {
             return;
         };
+        if !participant.permission.can_subscribe {
+            return;
+        }
         let exempt = participant.permission.recorder;
         if !exempt && !source.rule.allows(&participant.identity, sid) {
             return;
@@ -198,6 +201,47 @@ impl Room {
             });
         }
         self.send(seat, permission_update(publisher_sid, sid, true));
+    }
+
+    /// The right to subscribe came or went: what is wanted starts, or all of it stops and stays wanted.
+    pub(super) fn subscribing_changed(&mut self, now: Now, seat: Seat) {
+        let Some(participant) = self.participants.get(&seat) else {
+            return;
+        };
+        let mut wanted: Vec<TrackSid> = participant.subscriptions.keys().cloned().collect();
+        wanted.sort();
+        if participant.permission.can_subscribe {
+            for sid in wanted {
+                if let Some(&publisher) = self.tracks.get(&sid) {
+                    self.start_down(now, seat, publisher, &sid);
+                }
+            }
+            self.subscribe_to_new(now, seat);
+        } else {
+            for sid in wanted {
+                self.stop_down(now, seat, &sid);
+            }
+        }
+    }
+
+    /// Tracks that were published while the participant might not subscribe.
+    fn subscribe_to_new(&mut self, now: Now, seat: Seat) {
+        let Some(participant) = self.participants.get(&seat) else {
+            return;
+        };
+        if !participant.auto_subscribe {
+            return;
+        }
+        let mut fresh: Vec<TrackSid> = self
+            .tracks
+            .keys()
+            .filter(|sid| !participant.subscriptions.contains_key(*sid))
+            .cloned()
+            .collect();
+        fresh.sort();
+        for sid in fresh {
+            self.subscribe(now, seat, &sid);
+        }
     }
 
     fn over_subscription_limit(&self, participant: &Participant, kind: Kind) -> bool {

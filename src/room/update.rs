@@ -108,6 +108,7 @@ impl Room {
     }
 
     pub(super) fn counts_changed(&mut self, now: Now) {
+        self.revision += 1;
         if self.count() == (self.info.num_participants, self.info.num_publishers) {
             return;
         }
@@ -159,6 +160,7 @@ impl Room {
     pub(super) fn tell_counts(&mut self, now: Now) {
         self.update.counts_at = None;
         self.update.counts_sent = Some(now.at);
+        self.revision += 1;
         (self.info.num_participants, self.info.num_publishers) = self.count();
         let message = Arc::new(Encoded::new(signal_response::Message::RoomUpdate(
             RoomUpdate {

@@ -32,6 +32,9 @@ pub struct Claims {
     /// Not valid before: seconds since 1970; 0: from ever.
     #[serde(skip_serializing_if = "is_zero", deserialize_with = "numeric_date")]
     pub nbf: u64,
+    /// Issued at: seconds since 1970; 0: not said.
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "numeric_date")]
+    pub iat: u64,
     /// Fallback of `sub`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub jti: String,
@@ -56,12 +59,27 @@ pub struct Claims {
     /// Grants; `None`: no permission for rooms at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoGrant>,
+    /// Grants of telephony; `None`: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sip: Option<SipGrant>,
     /// Applied when this join creates the room: JSON of `RoomConfiguration`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room_config: Option<Value>,
     /// A named preset of the configuration.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub room_preset: String,
+}
+
+/// The `sip` grant.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SipGrant {
+    /// May administer trunks and rules.
+    #[serde(skip_serializing_if = "is_false")]
+    pub admin: bool,
+    /// May call.
+    #[serde(skip_serializing_if = "is_false")]
+    pub call: bool,
 }
 
 /// The `video` grant.
@@ -236,6 +254,11 @@ pub fn sign(claims: &Claims, secret: &Secret<String>) -> String {
 }
 
 impl Claims {
+    /// When the token was issued, as far as it says so: seconds since 1970, or 0.
+    pub fn issued(&self) -> u64 {
+        self.nbf.max(self.iat)
+    }
+
     /// Claims of a participant who may join, publish and subscribe.
     ///
     /// `now_unix` is in seconds since 1970.
@@ -283,7 +306,7 @@ fn without_nulls(value: Value) -> Value {
             .filter(|(_, value)| !value.is_null())
             .map(|(name, value)| {
                 // `roomConfig` is kept as it is; only our own types need this.
-                let value = if name == "video" || name == "attributes" {
+                let value = if matches!(name.as_str(), "video" | "sip" | "attributes") {
                     without_nulls(value)
                 } else {
                     value

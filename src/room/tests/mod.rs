@@ -1,5 +1,6 @@
 //! The room's promises, driven as its task drives it: requests and events in, messages and commands out.
 
+mod admin;
 mod calls;
 mod resuming;
 mod webhooks;
@@ -25,6 +26,7 @@ struct Lab {
     closed: Vec<SessionId>,
     commands: Vec<Command>,
     hooks: Vec<proto::WebhookEvent>,
+    answers: Vec<(CallId, Result<Answer, CallError>)>,
     opened: Vec<TransportId>,
     sessions: u64,
     worker: WorkerId,
@@ -57,6 +59,7 @@ impl Lab {
             closed: Vec::new(),
             commands: Vec::new(),
             hooks: Vec::new(),
+            answers: Vec::new(),
             opened: Vec::new(),
             sessions: 0,
             worker: WorkerId(0),
@@ -128,6 +131,7 @@ impl Lab {
                 }
                 Output::Webhook(event) => self.hooks.push(*event),
                 Output::Close(session) => self.closed.push(session),
+                Output::Answer(id, answer) => self.answers.push((id, *answer)),
                 Output::Net(_, RoomCommand::Open { id, .. }) => self.opened.push(id),
                 Output::Net(_, RoomCommand::Plain(command)) => self.commands.push(command),
             }

@@ -1,0 +1,350 @@
+//! `/twirp/livekit.…`: the server API. Reads the call, asks whether the token grants it, hands it to the hub, writes
+//! the answer.
+//!
+//! Follows the code generated for livekit 1.13.5 in the order of its checks (method, path, content type, body, grant)
+//! and in its texts. Services that need workers of their own (egress, ingress, telephony, agents) answer
+//! `unimplemented` after the check of the grant.
+
+use crate::http::front::Granted;
+use crate::http::{App, MAX_BODY, not_found};
+use crate::hub::{Answer, Call, CallError};
+use crate::protocol::livekit::{
+    CreateRoomRequest, DeleteRoomRequest, ForwardParticipantRequest, ListParticipantsRequest,
+    ListParticipantsResponse, ListRoomsRequest, MuteRoomTrackRequest, MuteRoomTrackResponse,
+    PerformRpcRequest, PerformRpcResponse, RemoveParticipantResponse, RoomParticipantIdentity,
+    SendDataRequest, UpdateParticipantRequest, UpdateRoomMetadataRequest,
+    UpdateSubscriptionsRequest,
+};
+use crate::protocol::token::{Claims, VideoGrant};
+use crate::protocol::twirp::{Code, Error, Wire};
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A room's task answers within milliseconds; this is for the day when it does not.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// PerformRpc ends by itself, at the latest after ten minutes.
+const RPC_TIMEOUT: Duration = Duration::from_secs(660);
+/// The caller's own deadline in milliseconds (livekit's clients in Go).
+const TIMEOUT_HEADER: &str = "x-twirp-timeout-ms";
+
+const ROOM_SERVICE: &str = "livekit.RoomService";
+const ROOM_METHODS: &[&str] = &[
+    "CreateRoom",
+    "DeleteRoom",
+    "ForwardParticipant",
+    "GetParticipant",
+    "ListParticipants",
+    "ListRooms",
+    "MoveParticipant",
+    "MutePublishedTrack",
+    "PerformRpc",
+    "RemoveParticipant",
+    "SendData",
+    "UpdateParticipant",
+    "UpdateRoomMetadata",
+    "UpdateSubscriptions",
+];
+
+/// A service that this server does not have, though it knows who might use it.
+struct Absent {
+    name: &'static str,
+    methods: &'static [&'static str],
+    granted: fn(&Claims, &str) -> bool,
+    text: &'static str,
+}
+
+const ABSENT: &[Absent] = &[
+    Absent {
+        name: "livekit.AgentDispatchService",
+        methods: &["CreateDispatch", "DeleteDispatch", "ListDispatch"],
+        granted: |claims, _| video(claims).is_some_and(|grant| grant.room_admin),
+        text: "agents are not part of this server",
+    },
+    Absent {
+        name: "livekit.Egress",
+        methods: &[
+            "ListEgress",
+            "StartEgress",
+            "StartParticipantEgress",
+            "StartRoomCompositeEgress",
+            "StartTrackCompositeEgress",
+            "StartTrackEgress",
+            "StartWebEgress",
+            "StopEgress",
+            "UpdateEgress",
+            "UpdateLayout",
+            "UpdateStream",
+        ],
+        granted: |claims, _| video(claims).is_some_and(|grant| grant.room_record),
+        text: "egress (recording and streaming) is not part of this server",
+    },
+    Absent {
+        name: "livekit.Ingress",
+        methods: &[
+            "CreateIngress",
+            "DeleteIngress",
+            "ListIngress",
+            "UpdateIngress",
+        ],
+        granted: |claims, _| video(claims).is_some_and(|grant| grant.ingress_admin),
+        text: "ingress (RTMP, WHIP and URLs) is not part of this server",
+    },
+    Absent {
+        name: "livekit.SIP",
+        methods: &[
+            "CreateSIPDispatchRule",
+            "CreateSIPInboundTrunk",
+            "CreateSIPOutboundTrunk",
+            "CreateSIPParticipant",
+            "CreateSIPTrunk",
+            "DeleteSIPDispatchRule",
+            "DeleteSIPTrunk",
+            "GetSIPInboundTrunk",
+            "GetSIPOutboundTrunk",
+            "ListSIPDispatchRule",
+            "ListSIPInboundTrunk",
+            "ListSIPOutboundTrunk",
+            "ListSIPTrunk",
+            "TransferSIPParticipant",
+            "UpdateSIPDispatchRule",
+            "UpdateSIPInboundTrunk",
+            "UpdateSIPOutboundTrunk",
+        ],
+        granted: |claims, method| {
+            let sip = claims.sip.clone().unwrap_or_default();
+            match method {
+                "CreateSIPParticipant" => sip.call,
+                "TransferSIPParticipant" => {
+                    sip.call && video(claims).is_some_and(|grant| grant.room_admin)
+                }
+                _ => sip.admin,
+            }
+        },
+        text: "SIP (telephony) is not part of this server",
+    },
+];
+
+/// Everything below `/twirp/`.
+pub(super) async fn handle(
+    State(app): State<Arc<App>>,
+    Path(rest): Path<String>,
+    granted: Option<Extension<Granted>>,
+    request: Request,
+) -> Response {
+    let Some((service, method)) = rest.split_once('/') else {
+        return not_found().await;
+    };
+    let absent = ABSENT.iter().find(|absent| absent.name == service);
+    let methods = match absent {
+        Some(absent) => absent.methods,
+        None if service == ROOM_SERVICE => ROOM_METHODS,
+        None => return not_found().await,
+    };
+    let path = request.uri().path().to_owned();
+    let verb = request.method().as_str().to_owned();
+    if request.method() != Method::POST {
+        return refusal(&Error::not_post(&verb, &path));
+    }
+    if !methods.contains(&method) {
+        return refusal(&Error::no_handler(&verb, &path));
+    }
+    let sent = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let Some(wire) = Wire::of(sent) else {
+        return refusal(&Error::content_type(sent, &verb, &path));
+    };
+    let claims = granted.map(|Extension(granted)| granted.claims);
+    let limit = deadline(request.headers(), method);
+    let body = match read(request.into_body()).await {
+        Ok(body) => body,
+        Err(status) => return (status, "request body too large").into_response(),
+    };
+    let caller = Caller {
+        app: &app,
+        claims: claims.unwrap_or_default(),
+        wire,
+        limit,
+    };
+    let result = match absent {
+        Some(absent) if (absent.granted)(&caller.claims, method) => {
+            Err(Error::new(Code::Unimplemented, absent.text))
+        }
+        Some(_) => Err(Error::permissions_denied()),
+        None => caller.room_service(method, &body).await,
+    };
+    match result {
+        Ok(body) => ([(CONTENT_TYPE, wire.content_type())], body).into_response(),
+        Err(error) => {
+            tracing::debug!(method, msg = error.text(), "call refused");
+            refusal(&error)
+        }
+    }
+}
+
+fn video(claims: &Claims) -> Option<&VideoGrant> {
+    claims.video.as_ref()
+}
+
+fn refusal(error: &Error) -> Response {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let json = [(CONTENT_TYPE, Wire::Json.content_type())];
+    (status, json, error.body()).into_response()
+}
+
+async fn read(body: Body) -> Result<Bytes, StatusCode> {
+    // A body that ends early reaches nobody who could read an answer.
+    axum::body::to_bytes(body, MAX_BODY)
+        .await
+        .map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)
+}
+
+fn deadline(headers: &HeaderMap, method: &str) -> Duration {
+    let ours = if method == "PerformRpc" {
+        RPC_TIMEOUT
+    } else {
+        TIMEOUT
+    };
+    headers
+        .get(TIMEOUT_HEADER)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .filter(|ms| *ms > 0)
+        .map_or(ours, |ms| Duration::from_millis(ms).min(ours))
+}
+
+/// One call's surroundings.
+struct Caller<'a> {
+    app: &'a App,
+    /// Without a token: claims that grant nothing.
+    claims: Claims,
+    wire: Wire,
+    limit: Duration,
+}
+
+impl Caller<'_> {
+    async fn room_service(&self, method: &str, body: &[u8]) -> Result<Vec<u8>, Error> {
+        let grant = self.claims.video.clone().unwrap_or_default();
+        let wire = self.wire;
+        let call = match method {
+            "ListRooms" => {
+                let request: ListRoomsRequest = wire.decode(body)?;
+                require(grant.room_list)?;
+                let rooms = self.in_time(self.app.hub.list(request.names)).await?;
+                return Ok(wire.encode_rooms(&rooms));
+            }
+            "CreateRoom" => {
+                let request: CreateRoomRequest = wire.decode(body)?;
+                require(grant.room_create)?;
+                Call::CreateRoom(request)
+            }
+            "DeleteRoom" => {
+                let request: DeleteRoomRequest = wire.decode(body)?;
+                require(grant.room_create)?;
+                Call::DeleteRoom(request)
+            }
+            "ForwardParticipant" | "MoveParticipant" => {
+                // Both messages have the same fields.
+                let request: ForwardParticipantRequest = wire.decode(body)?;
+                administers(&grant, &request.room)?;
+                require(grant.destination_room == request.destination_room)?;
+                let text = "participants cannot be taken to another room yet: \
+                            have the client join it with a token of its own";
+                return Err(Error::new(Code::Unimplemented, text));
+            }
+            "GetParticipant" => Call::GetParticipant(wire.decode::<RoomParticipantIdentity>(body)?),
+            "ListParticipants" => {
+                Call::ListParticipants(wire.decode::<ListParticipantsRequest>(body)?)
+            }
+            "MutePublishedTrack" => {
+                Call::MutePublishedTrack(wire.decode::<MuteRoomTrackRequest>(body)?)
+            }
+            "PerformRpc" => Call::PerformRpc(wire.decode::<PerformRpcRequest>(body)?),
+            "RemoveParticipant" => {
+                Call::RemoveParticipant(wire.decode::<RoomParticipantIdentity>(body)?)
+            }
+            "SendData" => Call::SendData(wire.decode::<SendDataRequest>(body)?),
+            "UpdateParticipant" => {
+                Call::UpdateParticipant(wire.decode::<UpdateParticipantRequest>(body)?)
+            }
+            "UpdateRoomMetadata" => {
+                Call::UpdateRoomMetadata(wire.decode::<UpdateRoomMetadataRequest>(body)?)
+            }
+            _ => Call::UpdateSubscriptions(wire.decode::<UpdateSubscriptionsRequest>(body)?),
+        };
+        if !matches!(call, Call::CreateRoom(_) | Call::DeleteRoom(_)) {
+            administers(&grant, call.room())?;
+        }
+        let answer = self.in_time(self.app.hub.call(call)).await?;
+        Ok(self.written(answer))
+    }
+
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout(self.limit, work).await {
+            Ok(result) => result.map_err(|error| error_of(&error)),
+            Err(_) => Err(Error::service(
+                Code::DeadlineExceeded,
+                "request timed out",
+            )),
+        }
+    }
+
+    fn written(&self, answer: Answer) -> Vec<u8> {
+        let wire = self.wire;
+        match answer {
+            Answer::Done => wire.encode(&RemoveParticipantResponse {}),
+            Answer::Participant(info) => wire.encode(&info),
+            Answer::Participants(participants) => {
+                wire.encode(&ListParticipantsResponse { participants })
+            }
+            Answer::Payload(payload) => wire.encode(&PerformRpcResponse { payload }),
+            Answer::Room(room) => wire.encode(&room),
+            Answer::Track(track) => wire.encode(&MuteRoomTrackResponse { track }),
+        }
+    }
+}
+
+fn require(granted: bool) -> Result<(), Error> {
+    if granted {
+        Ok(())
+    } else {
+        Err(Error::permissions_denied())
+    }
+}
+
+fn administers(grant: &VideoGrant, room: &str) -> Result<(), Error> {
+    require(grant.room_admin && grant.room == room)
+}
+
+/// A fault of the service as livekit's callers know it; those of RPC as in its `utils.DataChannelRpcError`.
+fn error_of(error: &CallError) -> Error {
+    let code = match error {
+        CallError::Invalid(_) => Code::InvalidArgument,
+        CallError::ParticipantNotFound | CallError::RoomNotFound => Code::NotFound,
+        CallError::RemoteUnmute => Code::FailedPrecondition,
+        CallError::Rpc { code, .. } => match code {
+            1400 => Code::InvalidArgument,
+            1401 => Code::NotFound,
+            1402 => Code::Malformed,
+            1403 | 1404 => Code::Unimplemented,
+            1500 | 1504 | 1505 => Code::Internal,
+            1501 | 1502 => Code::Canceled,
+            1503 => Code::Unavailable,
+            _ => Code::Unknown,
+        },
+        CallError::Stopping => Code::Unavailable,
+        CallError::TooMany(_) => Code::ResourceExhausted,
+        CallError::Unimplemented(text) => return Error::new(Code::Unimplemented, *text),
+    };
+    Error::service(code, &error.to_string())
+}
