@@ -243,7 +243,7 @@ impl Caller<'_> {
             "CreateRoom" => {
                 let request: CreateRoomRequest = wire.decode(body)?;
                 require(grant.room_create)?;
-                Call::CreateRoom(request)
+                Call::CreateRoom(Box::new(request))
             }
             "DeleteRoom" => {
                 let request: DeleteRoomRequest = wire.decode(body)?;
@@ -292,10 +292,7 @@ impl Caller<'_> {
     ) -> Result<T, Error> {
         match tokio::time::timeout(self.limit, work).await {
             Ok(result) => result.map_err(|error| error_of(&error)),
-            Err(_) => Err(Error::service(
-                Code::DeadlineExceeded,
-                "request timed out",
-            )),
+            Err(_) => Err(Error::service(Code::DeadlineExceeded, "request timed out")),
         }
     }
 

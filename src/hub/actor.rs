@@ -11,7 +11,8 @@ use crate::plan::{Command, Event};
 use crate::protocol::join::Join;
 use crate::protocol::livekit as proto;
 use crate::room::{
-    Answer, Call, CallError, CallId, Census, JoinRefused, Now, Output, Place, Room, RoomCommand, SessionId,
+    Answer, Call, CallError, CallId, Census, JoinRefused, Now, Output, Place, Room, RoomCommand,
+    SessionId,
 };
 use crate::webhook;
 use std::collections::HashMap;

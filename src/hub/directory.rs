@@ -374,7 +374,10 @@ impl Hub {
             Err(error) => refuse(ask, error),
             Ok(configuration) => match ask {
                 Ask::Check { reply, .. } => reply.send(Ok(())).map_or((), |()| ()),
-                ask => self.create(name, configuration.into_iter().collect(), ask).await,
+                ask => {
+                    self.create(name, configuration.into_iter().collect(), ask)
+                        .await;
+                }
             },
         }
     }
@@ -455,12 +458,7 @@ impl Hub {
         Ok(value.and_then(|value| serde_json::from_value(value).ok()))
     }
 
-    async fn create(
-        &mut self,
-        name: RoomName,
-        configurations: Vec<RoomConfiguration>,
-        ask: Ask,
-    ) {
+    async fn create(&mut self, name: RoomName, configurations: Vec<RoomConfiguration>, ask: Ask) {
         self.last_room += 1;
         let number = self.last_room;
         let now = Now {

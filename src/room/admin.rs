@@ -30,7 +30,7 @@ pub struct CallId(pub u64);
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call {
     /// Makes a room; of a room that is there, nothing changes.
-    CreateRoom(CreateRoomRequest),
+    CreateRoom(Box<CreateRoomRequest>),
     /// Ends a room.
     DeleteRoom(DeleteRoomRequest),
     /// One participant.
@@ -236,8 +236,7 @@ impl Room {
     }
 
     pub(super) fn answer_call(&mut self, id: CallId, answer: Result<Answer, CallError>) {
-        self.outputs
-            .push_back(Output::Answer(id, Box::new(answer)));
+        self.outputs.push_back(Output::Answer(id, Box::new(answer)));
     }
 
     /// Who created an empty room that was there already is about to use it. Without this its last second may be

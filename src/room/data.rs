@@ -240,7 +240,10 @@ impl Room {
     fn route(&mut self, from: Option<Seat>, channel: Channel, to: &Destination, payload: &Bytes) {
         let mut targets: BTreeMap<WorkerId, Vec<TransportId>> = BTreeMap::new();
         for participant in self.participants.values() {
-            if Some(participant.seat) == from || !participant.inbox.ready || !to.includes(participant) {
+            if Some(participant.seat) == from
+                || !participant.inbox.ready
+                || !to.includes(participant)
+            {
                 continue;
             }
             if let Some(connection) = participant.downstream() {

@@ -3,6 +3,7 @@
 use super::participant::Permission;
 use super::{Now, Room, Seat};
 use crate::ids::TrackSid;
+use crate::plan::Command;
 use crate::protocol::livekit::{TrackUnpublishedResponse, signal_response};
 
 impl Room {
@@ -43,18 +44,38 @@ impl Room {
             .filter(|track| !permission.may_publish(track.info.source()))
             .map(|track| track.sid.clone())
             .collect();
-        let announced_only = participant
+        let unsent = participant
             .pending
             .extract_if(.., |track| !permission.may_publish(track.info.source()));
-        for track in announced_only {
+        for track in unsent {
             self.ups.remove(&track.up);
         }
         for sid in forbidden {
+            self.stop_receiving(seat, &sid);
             self.unpublish(now, seat, &sid);
             let response = TrackUnpublishedResponse {
                 track_sid: sid.as_str().to_owned(),
             };
             self.send(seat, signal_response::Message::TrackUnpublished(response));
         }
+    }
+
+    /// Whatever the client goes on sending, nobody reads it any more.
+    fn stop_receiving(&mut self, seat: Seat, sid: &TrackSid) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let worker = participant.worker;
+        let Some(up) = participant.tracks.get(sid).map(|track| track.up) else {
+            return;
+        };
+        let Some(connection) = participant.main.as_mut() else {
+            return;
+        };
+        connection.published.retain(|_, published| published != sid);
+        connection.negotiator.unpublish(up);
+        let id = connection.transport;
+        let plan = connection.negotiator.receive().clone();
+        self.command(worker, Command::SetReceive { id, plan });
     }
 }

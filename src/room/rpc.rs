@@ -215,9 +215,7 @@ fn outcome(value: Option<rpc_response::Value>) -> Result<Answer, CallError> {
             data: error.data,
         }),
         // Compression belongs to a version that was not spoken.
-        Some(rpc_response::Value::CompressedPayload(_)) => {
-            Err(RpcFault::UnsupportedVersion.into())
-        }
+        Some(rpc_response::Value::CompressedPayload(_)) => Err(RpcFault::UnsupportedVersion.into()),
         None => Ok(Answer::Payload(String::new())),
     }
 }

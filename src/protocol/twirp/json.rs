@@ -180,8 +180,13 @@ impl Serialize for Full<'_, RemoveParticipantResponse> {
 }
 
 /// A number that no name is known for stays a number, as in Go.
-fn name_of<E: TryFrom<i32>>(number: i32, name: fn(&E) -> &'static str) -> Result<&'static str, i32> {
-    E::try_from(number).map(|value| name(&value)).map_err(|_| number)
+fn name_of<E: TryFrom<i32>>(
+    number: i32,
+    name: fn(&E) -> &'static str,
+) -> Result<&'static str, i32> {
+    E::try_from(number)
+        .map(|value| name(&value))
+        .map_err(|_| number)
 }
 
 impl Serialize for Name {

@@ -207,9 +207,8 @@ impl Wire {
         M: prost::Message + Default + DeserializeOwned,
     {
         match self {
-            Self::Json => serde_json::from_slice(body).map_err(|_| {
-                Error::new(Code::Malformed, "the json request could not be decoded")
-            }),
+            Self::Json => serde_json::from_slice(body)
+                .map_err(|_| Error::new(Code::Malformed, "the json request could not be decoded")),
             Self::Protobuf => M::decode(body).map_err(|_| {
                 Error::new(Code::Malformed, "the protobuf request could not be decoded")
             }),

@@ -491,3 +491,183 @@ fn speakers(lab: &mut Lab, session: SessionId) -> Vec<(f32, bool)> {
         .map(|speaker| (speaker.level, speaker.active))
         .collect()
 }
+
+fn administer(call: &mut Call, request: proto::UpdateParticipantRequest) {
+    let request = proto::UpdateParticipantRequest {
+        room: "lab".to_owned(),
+        ..request
+    };
+    call.lab
+        .call(super::Call::UpdateParticipant(request))
+        .unwrap();
+}
+
+#[test]
+fn without_the_right_to_publish_tracks_end_one_by_one_and_then_the_publisher() {
+    let mut call = Call::new([0, 0]);
+    call.lab.heard(call.alice);
+    call.lab.heard(call.bob);
+    administer(
+        &mut call,
+        proto::UpdateParticipantRequest {
+            identity: "alice".to_owned(),
+            permission: Some(proto::ParticipantPermission {
+                can_subscribe: true,
+                can_publish_data: true,
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
+    );
+    let told: Vec<String> = call
+        .lab
+        .heard(call.alice)
+        .iter()
+        .map(|message| match message {
+            signal_response::Message::Update(update) => {
+                let info = &update.participants[0];
+                format!("update {} {}", info.tracks.len(), info.is_publisher)
+            }
+            signal_response::Message::TrackUnpublished(track) => {
+                format!("unpublished {}", track.track_sid)
+            }
+            other => kind(other).to_owned(),
+        })
+        .filter(|text| text != "room_update")
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "update 1 true".to_owned(),
+            format!("unpublished {}", call.audio.sid),
+            "update 0 true".to_owned(),
+            format!("unpublished {}", call.video.sid),
+            "update 0 false".to_owned(),
+            "refresh_token".to_owned(),
+        ]
+    );
+    // A client that goes on sending is heard by nobody.
+    assert_eq!(call.lab.published(), []);
+    call.lab.commands.clear();
+    let alice = call.alice;
+    call.lab
+        .request(alice, signal_request::Message::Offer(offer(PUBLISH, 3)));
+    assert_eq!(call.lab.published(), []);
+    // With the right it is a publisher again, of nothing yet.
+    administer(
+        &mut call,
+        proto::UpdateParticipantRequest {
+            identity: "alice".to_owned(),
+            permission: Some(proto::ParticipantPermission {
+                can_subscribe: true,
+                can_publish: true,
+                can_publish_data: true,
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
+    );
+    let snapshot = call.lab.room.snapshot();
+    assert_eq!((snapshot.num_participants, snapshot.num_publishers), (2, 1));
+}
+
+#[test]
+fn without_the_right_to_subscribe_everything_stops_and_with_it_starts_again() {
+    let mut call = Call::new([0, 0]);
+    let downs = call.downs().len();
+    assert_eq!(downs, 2);
+    let set = |call: &mut Call, can_subscribe| {
+        administer(
+            call,
+            proto::UpdateParticipantRequest {
+                identity: "bob".to_owned(),
+                permission: Some(proto::ParticipantPermission {
+                    can_subscribe,
+                    can_publish: true,
+                    can_publish_data: true,
+                    ..Default::default()
+                }),
+                ..Default::default()
+            },
+        );
+    };
+    call.lab.commands.clear();
+    set(&mut call, false);
+    let closed: Vec<_> = call
+        .lab
+        .commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::CloseDown { down } => Some(*down),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(closed.len(), downs);
+    for down in closed {
+        call.lab.event(Event::DownClosed { down, sent: true });
+    }
+    assert_eq!(call.lab.room.downs.len(), 0);
+    call.lab.heard(call.bob);
+    set(&mut call, true);
+    assert_eq!(call.lab.room.downs.len(), downs);
+}
+
+#[test]
+fn a_track_that_is_muted_from_afar_is_muted_for_all_and_the_client_told() {
+    let mut call = Call::new([0, 0]);
+    call.lab.heard(call.alice);
+    call.lab.heard(call.bob);
+    call.lab.commands.clear();
+    let request = proto::MuteRoomTrackRequest {
+        room: "lab".to_owned(),
+        identity: "alice".to_owned(),
+        track_sid: call.video.sid.clone(),
+        muted: true,
+    };
+    for again in [false, true] {
+        let answer = call
+            .lab
+            .call(super::Call::MutePublishedTrack(request.clone()));
+        let Ok(Answer::Track(Some(track))) = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(track.muted);
+        let told = call.lab.heard(call.alice);
+        assert!(matches!(
+            &told[0],
+            signal_response::Message::Mute(MuteTrackRequest { muted: true, .. })
+        ));
+        assert_eq!(told.len(), if again { 1 } else { 2 });
+        assert_eq!(
+            call.lab.kinds(call.bob),
+            if again { vec![] } else { vec!["update"] }
+        );
+    }
+    let muted = call
+        .lab
+        .commands
+        .iter()
+        .filter(|command| matches!(command, Command::SetMuted { muted: true, .. }));
+    assert_eq!(muted.count(), 1);
+}
+
+#[test]
+fn an_administrator_unsubscribes_somebody() {
+    let mut call = Call::new([0, 0]);
+    call.lab.commands.clear();
+    let request = proto::UpdateSubscriptionsRequest {
+        room: "lab".to_owned(),
+        identity: "bob".to_owned(),
+        track_sids: vec![call.audio.sid.clone()],
+        subscribe: false,
+        participant_tracks: Vec::new(),
+    };
+    let answer = call
+        .lab
+        .call(super::Call::UpdateSubscriptions(request.clone()));
+    assert_eq!(answer, Ok(Answer::Done));
+    assert!(matches!(
+        &call.lab.commands[..],
+        [Command::CloseDown { .. }]
+    ));
+}
