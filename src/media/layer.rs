@@ -92,6 +92,8 @@ pub struct Limit {
     /// When one more layer may be tried.
     retry_at: Option<Instant>,
     away: Duration,
+    /// The receiver's last estimate, bits a second.
+    estimate: u64,
 }
 
 impl Default for Limit {
@@ -101,6 +103,7 @@ impl Default for Limit {
             lossy_since: None,
             retry_at: None,
             away: AWAY,
+            estimate: 0,
         }
     }
 }
@@ -125,7 +128,8 @@ impl Limit {
     }
 
     /// The receiver's estimate of what it can take for this track, and the measured rates of its layers. An estimate
-    /// below what is sent is congestion; one above it says little, for a receiver cannot see what it is not sent.
+    /// that falls below what is sent is congestion. One above it says little, for a receiver cannot see what it is not
+    /// sent; one that only lags behind a layer just begun (libwebrtc raises it by 8 % a second) says nothing.
     pub fn handle_estimate(
         &mut self,
         now: Instant,
@@ -136,7 +140,9 @@ impl Limit {
         let Some(&sent) = rates.get(usize::from(current)) else {
             return;
         };
-        if sent == 0 || share >= sent || current == 0 {
+        let falls = share < self.estimate / 100 * 95;
+        self.estimate = share;
+        if sent == 0 || share >= sent || current == 0 || !falls {
             return;
         }
         let fits = (0..current)
@@ -267,7 +273,9 @@ mod tests {
         limit.handle_estimate(ms(start, 100), 220_000, &rates, 0);
         limit.relax(ms(start, 10_000), 2);
         assert_eq!(limit.cap(), 1);
-        // It fails again: away for longer.
+        // It lags behind what it is sent now, then it fails again: away for longer.
+        limit.handle_estimate(ms(start, 10_500), 330_000, &rates, 1);
+        assert_eq!(limit.cap(), 1);
         limit.handle_estimate(ms(start, 11_000), 300_000, &rates, 1);
         assert_eq!(limit.cap(), 0);
         limit.relax(ms(start, 30_900), 2);
