@@ -316,7 +316,7 @@ impl Scene {
         writer.push(6, &(number as u16).to_be_bytes());
         let header_len = FIXED_LEN + writer.finish();
         let descriptor = Vp8Descriptor {
-            partition_start: number % BURST == 0,
+            partition_start: number.is_multiple_of(BURST),
             picture_id: Some((frame & 0x7fff) as u16),
             long_picture_id: true,
             tl0_picture_index: Some(frame as u8),

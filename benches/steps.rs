@@ -1,10 +1,6 @@
 //! What each step of a forwarded packet costs: medians in nanoseconds per packet, printed. `cargo bench --bench steps`.
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a benchmark reads the real clock"
-)]
 
 use parlor::ids::{PayloadType, Ssrc};
 use parlor::media::codec::vp8::{self, Vp8Descriptor};

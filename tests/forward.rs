@@ -39,10 +39,6 @@ const OPUS: Format = Format {
 const UP_SSRC: Ssrc = Ssrc(0x1111);
 const DOWN_SSRC: Ssrc = Ssrc(0x2222);
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "these tests run in real time, as the sockets do"
-)]
 fn now() -> Instant {
     Instant::now()
 }

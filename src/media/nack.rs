@@ -128,10 +128,6 @@ fn interval(rtt: Duration, tries: u8) -> Duration {
 mod tests {
     use super::*;
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "an Instant cannot be had otherwise; tests only add to it"
-    )]
     fn start() -> Instant {
         Instant::now()
     }

@@ -10,10 +10,6 @@ struct Pair {
 }
 
 impl Pair {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the first moment of a virtual clock can be any"
-    )]
     fn new(opens: [bool; 2]) -> Self {
         Self {
             now: Instant::now(),

@@ -124,10 +124,6 @@ fn credentials(name: &str) -> IceCredentials {
 
 impl Lab {
     /// Two ends that know each other; nothing has been sent.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the first moment of a virtual clock can be any"
-    )]
     pub(super) fn new(seed: u64, link: Link, options: Options) -> Self {
         let now = Instant::now();
         let proto = if options.tcp { Proto::Tcp } else { Proto::Udp };
