@@ -1,10 +1,16 @@
-//! One function for each parser of media, from bytes: what the fuzz targets and `tests/hostile.rs` both call. Each
+//! One function for each parser of what a peer sends, from bytes: what the fuzz targets and `tests/hostile.rs` both call. Each
 //! reads everything that the parser found, and checks what must hold for any input.
 
+use crate::config::Keys;
 use crate::media::codec::{self, dependency, red, vp8};
-use crate::plan::{Codec, Extensions, Format};
+use crate::negotiate::{self, Negotiator, Role, Setup};
+use crate::plan::{Codec, Extensions, Fingerprint, Format, IceCredentials};
+use crate::protocol::{join_request, signal, token};
+use crate::random::Random;
 use crate::rtp::rtcp::{self, Feedback, XrBlock};
 use crate::rtp::{ExtensionWriter, Found, Header, extension};
+use crate::secret::Secret;
+use std::collections::HashMap;
 
 /// An RTP packet: header, extensions, payload.
 pub fn parse_rtp_bytes(data: &[u8]) {
@@ -134,4 +140,66 @@ pub fn parse_red_bytes(data: &[u8]) {
     let total: usize = red.blocks().map(|block| block.data.len()).sum();
     assert!(total < data.len());
     assert_eq!(red.primary().timestamp_offset, 0);
+}
+
+/// An offer to a single connection, and what is answered to it.
+pub fn parse_sdp_bytes(data: &[u8]) {
+    let Ok(sdp) = std::str::from_utf8(data) else {
+        return;
+    };
+    let mut random = Random::seeded(1);
+    let mut negotiator = Negotiator::new(Setup {
+        role: Role::Single,
+        local: IceCredentials {
+            ufrag: "Aufrag".to_owned(),
+            password: Secret::new("password-of-24-characters".to_owned()),
+        },
+        fingerprint: Fingerprint([7; 32]),
+        lite: false,
+        candidates: Vec::new(),
+        codecs: vec![Codec::Opus, Codec::Red, Codec::Vp8, Codec::H264, Codec::Av1],
+        firefox: false,
+        first_offer_id: 1,
+        reuse_sections: true,
+        red_capable: true,
+    });
+    let Ok(offer) = negotiator.parse_offer(sdp) else {
+        return;
+    };
+    let sections = offer.sections.len();
+    if let Ok(answer) = negotiator.answer(offer, &HashMap::new(), &mut random) {
+        let answered = answer.sdp.matches("\r\nm=").count();
+        assert!(answered >= sections, "{answered} of {sections} sections");
+    }
+}
+
+/// A trickled candidate.
+pub fn parse_candidate_bytes(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Some(candidate) = negotiate::parse_candidate(text)
+    {
+        assert!(candidate.address.port() > 0);
+    }
+}
+
+/// What a client may send before and after it is let in: a `join_request`, a token, frames of both forms.
+pub fn parse_signal_bytes(data: &[u8]) {
+    const LIMIT: usize = 2 << 20;
+    if let Ok(request) = signal::decode_binary(data, LIMIT) {
+        drop(request);
+    }
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(request) = signal::decode_text(text, LIMIT) {
+        drop(request);
+    }
+    if let Ok(join) = join_request::decode(text) {
+        drop(join);
+    }
+    let keys = Keys(vec![("key".to_owned(), Secret::new("secret".repeat(6)))]);
+    assert!(
+        token::verify(0, text, &keys).is_err(),
+        "nobody guesses a signature"
+    );
 }

@@ -35,17 +35,21 @@ fn case(random: &mut Random, valid: &[Vec<u8>]) -> Vec<u8> {
             }
             _ => bytes[at] = below(256) as u8,
         }
-        bytes.truncate(2_000);
+        bytes.truncate(40_000);
     }
     bytes
 }
 
 fn run(seed: u64, valid: &[Vec<u8>], parse: fn(&[u8])) {
+    run_cases(CASES, seed, valid, parse);
+}
+
+fn run_cases(cases: usize, seed: u64, valid: &[Vec<u8>], parse: fn(&[u8])) {
     let mut random = Random::seeded(seed);
     for input in valid {
         parse(input);
     }
-    for _ in 0..CASES {
+    for _ in 0..cases {
         parse(&case(&mut random, valid));
     }
 }
@@ -135,4 +139,36 @@ fn redundant_audio() {
         0xef, 0x1e, 0x00, 0x03, 0xef, 0x0f, 0x00, 0x02, 0x6f, 1, 1, 1, 2, 2, 3, 3, 3, 3,
     ];
     run(6, &[valid], hostile::parse_red_bytes);
+}
+
+#[test]
+fn offers_and_candidates() {
+    let offers = [
+        include_bytes!("fixtures/chromium-v1-publish.sdp").to_vec(),
+        include_bytes!("fixtures/firefox-v1-publish.sdp").to_vec(),
+        include_bytes!("fixtures/python-v1-publish.sdp").to_vec(),
+    ];
+    // An offer is long: a thousand of them take as long as all others together.
+    run_cases(1_000, 7, &offers, hostile::parse_sdp_bytes);
+    let candidates = [
+        b"candidate:1 1 udp 2122194687 127.0.0.1 58022 typ host generation 0 ufrag Eb2N network-id 3".to_vec(),
+        b"candidate:2 1 tcp 1518280447 fd00::2 9 typ host tcptype active".to_vec(),
+        b"candidate:3 1 udp 1 192.0.2.1 5000 typ relay raddr 10.0.0.1 rport 4000".to_vec(),
+    ];
+    run(8, &candidates, hostile::parse_candidate_bytes);
+}
+
+#[test]
+fn signalling() {
+    let valid = [
+        vec![
+            0x2a, 0x0a, 0x0a, 0x01, b'c', 0x18, 0x01, 0x40, 0x02, 0x12, 0x01, b'n',
+        ],
+        br#"{"addTrack":{"cid":"c","type":"VIDEO","layers":[{"quality":"HIGH","width":1280}]}}"#
+            .to_vec(),
+        b"CAESCgoEEAEYEQIIARIC".to_vec(),
+        b"eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJrZXkiLCJzdWIiOiJhIiwiZXhwIjo5OTk5OTk5OTk5fQ.c2lnbmF0dXJl"
+            .to_vec(),
+    ];
+    run(9, &valid, hostile::parse_signal_bytes);
 }
