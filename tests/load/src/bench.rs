@@ -60,7 +60,10 @@ pub struct Bench {
 pub fn bench(bench: &Bench) -> Result<()> {
     if bench.programs.pin {
         let own = std::process::id().to_string();
-        Command::new("taskset").args(["-acp", "1", &own]).stdout(Stdio::null()).status()?;
+        Command::new("taskset")
+            .args(["-acp", "1", &own])
+            .stdout(Stdio::null())
+            .status()?;
     }
     let mut parlor = Vec::new();
     let mut floor = Vec::new();
@@ -119,7 +122,12 @@ fn of_webrtc(bench: &Bench, program: &str) -> Result<Report> {
     let [port, ..] = free_ports(ip)?;
     let address = SocketAddr::new(ip, port);
     let arguments = [address.to_string()];
-    let program = Program::start(program, &arguments, bench.programs.server_cpu(), Stdio::null())?;
+    let program = Program::start(
+        program,
+        &arguments,
+        bench.programs.server_cpu(),
+        Stdio::null(),
+    )?;
     wait_port(address)?;
     run(&Target::Exchange(address), &bench.load, Some(program.pid()))
 }
@@ -128,7 +136,10 @@ fn of_floor(bench: &Bench, wire_len: usize) -> Result<Report> {
     let (swarm, addresses) = bare_swarm(&bench.load)?;
     let media = &bench.load.media;
     // What the server sends has other header extensions than what it got.
-    let size = wire_len.checked_sub(16).filter(|size| *size > 60).unwrap_or(media.packet_size);
+    let size = wire_len
+        .checked_sub(16)
+        .filter(|size| *size > 60)
+        .unwrap_or(media.packet_size);
     let arguments = [
         "floor".to_owned(),
         format!("--packet-size={size}"),
@@ -138,8 +149,7 @@ fn of_floor(bench: &Bench, wire_len: usize) -> Result<Report> {
     ];
     let own = std::env::current_exe()?;
     let own = own.to_str().context("a path in UTF-8")?;
-    let mut program =
-        Program::start(own, &arguments, bench.programs.server_cpu(), Stdio::piped())?;
+    let mut program = Program::start(own, &arguments, bench.programs.server_cpu(), Stdio::piped())?;
     let mut input = program.0.stdin.take().context("its standard input")?;
     for address in addresses {
         writeln!(input, "{address}")?;
@@ -164,7 +174,10 @@ fn cost(reports: &[Report]) -> f64 {
 }
 
 fn summary(reports: &[Report]) -> Value {
-    let costs: Vec<f64> = reports.iter().filter_map(|report| report.cpu_ns_per_packet).collect();
+    let costs: Vec<f64> = reports
+        .iter()
+        .filter_map(|report| report.cpu_ns_per_packet)
+        .collect();
     json!({
         "cpu_ns_per_packet": cost(reports),
         "cpu_ns_per_packet_of_each_round": costs,
@@ -200,6 +213,7 @@ pub struct Idle {
 /// Starts it, waits, prints the report.
 pub fn idle(idle: &Idle) -> Result<()> {
     let mut starts = Vec::new();
+    let mut start_costs = Vec::new();
     let mut loads = Vec::new();
     let mut sizes = Vec::new();
     for _ in 0..idle.rounds {
@@ -207,6 +221,7 @@ pub fn idle(idle: &Idle) -> Result<()> {
         let (program, address) = idle.programs.start_parlor(&idle.media)?;
         wait_answer(address)?;
         starts.push(begin.elapsed().as_secs_f64() * 1e3);
+        start_costs.push(cpu(program.pid())? as f64 / 1e6);
         std::thread::sleep(Duration::from_secs(3));
         let (before, at) = (cpu(program.pid())?, Instant::now());
         std::thread::sleep(Duration::from_secs(idle.seconds));
@@ -216,7 +231,9 @@ pub fn idle(idle: &Idle) -> Result<()> {
     }
     let report = json!({
         "rounds": idle.rounds,
-        "start_to_first_answer_ms": median(starts),
+        "start_to_first_answer_ms": median(starts.clone()),
+        "start_to_first_answer_least_ms": starts.into_iter().fold(f64::INFINITY, f64::min),
+        "cpu_to_first_answer_ms": median(start_costs),
         "idle_cpu_percent_of_a_core": median(loads),
         "idle_memory_bytes": median(sizes),
     });

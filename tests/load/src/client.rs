@@ -231,7 +231,13 @@ impl Client {
     }
 
     /// Handles one datagram; `true` for STUN and DTLS.
-    fn take(&mut self, now: Instant, origin: Instant, from: SocketAddr, datagram: &mut [u8]) -> bool {
+    fn take(
+        &mut self,
+        now: Instant,
+        origin: Instant,
+        from: SocketAddr,
+        datagram: &mut [u8],
+    ) -> bool {
         match datagram.first() {
             Some(128..=191) if datagram.len() >= 12 => {
                 if is_rtcp(datagram) {

@@ -16,7 +16,10 @@ use std::net::{IpAddr, SocketAddr};
 use swarm::Shape;
 
 #[derive(Debug, Parser)]
-#[command(name = "parlor-load", about = "Load for LiveKit servers, and what it costs them")]
+#[command(
+    name = "parlor-load",
+    about = "Load for LiveKit servers, and what it costs them"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -56,8 +59,14 @@ struct Media {
 
 impl Media {
     fn shape(&self) -> Result<Shape> {
-        let segments = self.packet_size.saturating_add(16).saturating_mul(self.burst);
-        anyhow::ensure!(self.packet_size >= 60, "a packet of less than 60 bytes has no room for a stamp");
+        let segments = self
+            .packet_size
+            .saturating_add(16)
+            .saturating_mul(self.burst);
+        anyhow::ensure!(
+            self.packet_size >= 60,
+            "a packet of less than 60 bytes has no room for a stamp"
+        );
         anyhow::ensure!(
             (1..=64).contains(&self.burst) && segments <= 65_000,
             "a burst is one send: 1 to 64 packets, 65,000 bytes"

@@ -1,8 +1,8 @@
 //! A server's process as the kernel sees it: CPU time, memory; starting and ending one.
 
 use anyhow::{Context, Result, bail};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,12 @@ pub struct Program(pub Child);
 
 impl Program {
     /// Starts it, on one CPU if so told.
-    pub fn start(program: &str, arguments: &[String], cpu: Option<u32>, input: Stdio) -> Result<Self> {
+    pub fn start(
+        program: &str,
+        arguments: &[String],
+        cpu: Option<u32>,
+        input: Stdio,
+    ) -> Result<Self> {
         let mut command = match cpu {
             None => Command::new(program),
             Some(cpu) => {

@@ -98,8 +98,10 @@ impl Report {
         self.nacked = last.counts.iter().map(|counts| counts.nacked).sum();
         self.verified = subscribers.iter().map(|counts| counts.verified).sum();
         self.wrong = subscribers.iter().map(|counts| counts.wrong).sum();
-        let mut delays: Vec<u64> =
-            subscribers.iter().flat_map(|counts| counts.delays.iter().copied()).collect();
+        let mut delays: Vec<u64> = subscribers
+            .iter()
+            .flat_map(|counts| counts.delays.iter().copied())
+            .collect();
         delays.sort_unstable();
         let at = |share: f64| {
             let place = (delays.len().saturating_sub(1) as f64 * share) as usize;
@@ -142,7 +144,11 @@ pub fn run(target: &Target, load: &Load, pid: Option<u32>) -> Result<Report> {
         swarm: Swarm::start(shape, Instant::now()),
         bind: load.media.bind_ip,
         certificate: Arc::new(Certificate::generate()),
-        kind: if load.media.audio { Kind::Audio } else { Kind::Video },
+        kind: if load.media.audio {
+            Kind::Audio
+        } else {
+            Kind::Video
+        },
         sample: load.sample.max(1),
     };
     let swarm = &crowd.swarm;
@@ -150,7 +156,9 @@ pub fn run(target: &Target, load: &Load, pid: Option<u32>) -> Result<Report> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    runtime.block_on(crowd.join(&server, 0)).context("the publisher's join")?;
+    runtime
+        .block_on(crowd.join(&server, 0))
+        .context("the publisher's join")?;
     swarm.wait_connected(1, PATIENCE)?;
     if matches!(target, Target::Exchange(_)) {
         // It makes its subscribers' tracks by the publisher's, which it learns of by its media.
@@ -170,7 +178,8 @@ pub fn run(target: &Target, load: &Load, pid: Option<u32>) -> Result<Report> {
     std::thread::sleep(DRAIN);
     let each = load.subscribers.max(1) as f64;
     report.cpu_us_per_join = since(cpu, account.cpu()?).map(|ns| ns / each / 1_000.0);
-    report.memory_per_subscriber_joined = since(memory, account.memory()?).map(|bytes| bytes / each);
+    report.memory_per_subscriber_joined =
+        since(memory, account.memory()?).map(|bytes| bytes / each);
     swarm.tell(Command::Publish(Some(SSRC)))?;
     swarm.wait_media(1, PATIENCE)?;
     measure(swarm, load, &account, &mut report, 1)?;
@@ -204,7 +213,13 @@ pub fn bare_swarm(load: &Load) -> Result<(Swarm, Vec<SocketAddr>)> {
     Ok((swarm, addresses))
 }
 
-fn measure(swarm: &Swarm, load: &Load, account: &Account, report: &mut Report, first: usize) -> Result<()> {
+fn measure(
+    swarm: &Swarm,
+    load: &Load,
+    account: &Account,
+    report: &mut Report,
+    first: usize,
+) -> Result<()> {
     let publishes = first > 0;
     if publishes {
         // Counting begins in a pause: so every packet that is sent is either counted by all, or lost.
@@ -225,7 +240,11 @@ fn measure(swarm: &Swarm, load: &Load, account: &Account, report: &mut Report, f
     std::thread::sleep(DRAIN);
     let last = swarm.look()?;
     report.take(&start, &end, &last, first);
-    anyhow::ensure!(last.lost == 0, "{} clients lost their connection", last.lost);
+    anyhow::ensure!(
+        last.lost == 0,
+        "{} clients lost their connection",
+        last.lost
+    );
     if let Some(ns) = since(cpu, cpu_end) {
         report.cpu_ns_per_packet = Some(ns / report.forwarded.max(1) as f64);
         report.cpu_percent = Some(ns / report.seconds / 1e7);
@@ -243,7 +262,9 @@ fn server(target: &Target) -> Result<Server> {
             room,
             single,
         } => {
-            let rest = url.strip_prefix("ws://").context("the URL begins with ws://")?;
+            let rest = url
+                .strip_prefix("ws://")
+                .context("the URL begins with ws://")?;
             let (host, base) = rest.split_once('/').unwrap_or((rest, ""));
             let full = if host.contains(':') {
                 host.to_owned()

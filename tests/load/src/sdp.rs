@@ -119,9 +119,15 @@ impl Local {
                 let rtx = ssrc + 1;
                 if *kind == Kind::Video {
                     let _ = write!(out, "a=ssrc-group:FID {ssrc} {rtx}\r\n");
-                    let _ = write!(out, "a=ssrc:{rtx} cname:load\r\na=ssrc:{rtx} msid:load {CID}\r\n");
+                    let _ = write!(
+                        out,
+                        "a=ssrc:{rtx} cname:load\r\na=ssrc:{rtx} msid:load {CID}\r\n"
+                    );
                 }
-                let _ = write!(out, "a=ssrc:{ssrc} cname:load\r\na=ssrc:{ssrc} msid:load {CID}\r\n");
+                let _ = write!(
+                    out,
+                    "a=ssrc:{ssrc} cname:load\r\na=ssrc:{ssrc} msid:load {CID}\r\n"
+                );
             }
         }
         out
@@ -130,8 +136,16 @@ impl Local {
     /// An answer that takes all of the server's offer.
     pub fn answer(&self, offer: &str) -> String {
         const KEPT: [&str; 10] = [
-            "mid:", "extmap:", "rtpmap:", "rtcp-fb:", "fmtp:", "rtcp-mux", "rtcp-rsize", "sctp-port:",
-            "max-message-size:", "group:",
+            "mid:",
+            "extmap:",
+            "rtpmap:",
+            "rtcp-fb:",
+            "fmtp:",
+            "rtcp-mux",
+            "rtcp-rsize",
+            "sctp-port:",
+            "max-message-size:",
+            "group:",
         ];
         let mut out = "v=0\r\no=- 4711 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n".to_owned();
         let mut in_media = false;
@@ -168,7 +182,10 @@ pub struct Remote {
 impl Remote {
     /// Reads an SDP. `is_offer`: we answer it, and answer `active`.
     pub fn read(sdp: &str, is_offer: bool) -> Result<Self> {
-        let first = |key: &str| sdp.lines().find_map(|line| line.trim_end().strip_prefix(key));
+        let first = |key: &str| {
+            sdp.lines()
+                .find_map(|line| line.trim_end().strip_prefix(key))
+        };
         let hex = sdp
             .lines()
             .find_map(|line| {
@@ -214,7 +231,10 @@ impl Remote {
 
 /// A UDP candidate: `candidate:…` of SDP or trickle.
 pub fn candidate(text: &str) -> Option<RemoteCandidate> {
-    let words: Vec<&str> = text.strip_prefix("candidate:")?.split_whitespace().collect();
+    let words: Vec<&str> = text
+        .strip_prefix("candidate:")?
+        .split_whitespace()
+        .collect();
     let [_, "1", proto, priority, ip, port, "typ", kind, ..] = words[..] else {
         return None;
     };

@@ -59,8 +59,13 @@ pub enum Server {
 impl Crowd {
     fn client(&self, index: usize, offers: bool) -> Result<Local> {
         let is_sampled = index % self.sample == 1 || self.sample == 1;
-        let (mut client, local) =
-            Client::new(self.bind, Instant::now(), offers, is_sampled, &self.certificate)?;
+        let (mut client, local) = Client::new(
+            self.bind,
+            Instant::now(),
+            offers,
+            is_sampled,
+            &self.certificate,
+        )?;
         if self.kind == Kind::Audio {
             client.payload_types = vec![crate::sdp::OPUS];
         }
@@ -118,7 +123,11 @@ impl Crowd {
                 auto_subscribe: true,
                 ..ConnectionSettings::default()
             }),
-            add_track_requests: if index == 0 { vec![self.track()] } else { vec![] },
+            add_track_requests: if index == 0 {
+                vec![self.track()]
+            } else {
+                vec![]
+            },
             publisher_offer: Some(description("offer", local.offer(1, &sections), 1)),
             ..JoinRequest::default()
         };
@@ -126,7 +135,10 @@ impl Crowd {
             compression: 0,
             join_request: request.encode_to_vec(),
         };
-        let path = format!("/rtc/v1?join_request={}", URL_SAFE.encode(wrapped.encode_to_vec()));
+        let path = format!(
+            "/rtc/v1?join_request={}",
+            URL_SAFE.encode(wrapped.encode_to_vec())
+        );
         let mut socket = connect(server, &path, index).await?;
         let swarm = self.swarm.clone();
         let mut id = 1;
@@ -222,7 +234,9 @@ async fn connect(server: &Server, path: &str, index: usize) -> Result<Socket> {
     else {
         bail!("this server has no signalling");
     };
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)?
+        .as_secs();
     let identity = if index == 0 {
         "publisher".to_owned()
     } else {
@@ -234,14 +248,20 @@ async fn connect(server: &Server, path: &str, index: usize) -> Result<Socket> {
         video.can_subscribe = Some(index != 0);
     }
     let token = token::sign(&claims, &Secret::new(secret.clone()));
-    let stream = TcpStream::connect(address).await.context("connecting to the server")?;
+    let stream = TcpStream::connect(address)
+        .await
+        .context("connecting to the server")?;
     stream.set_nodelay(true)?;
     let url = format!("ws://{host}{base}{path}&access_token={token}");
     match tokio_tungstenite::client_async(url, stream).await {
         Ok((socket, _)) => Ok(socket),
         Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
             let body = response.body().clone().unwrap_or_default();
-            bail!("refused: {} {}", response.status(), String::from_utf8_lossy(&body))
+            bail!(
+                "refused: {} {}",
+                response.status(),
+                String::from_utf8_lossy(&body)
+            )
         }
         Err(error) => Err(error.into()),
     }
@@ -256,7 +276,9 @@ async fn next(socket: &mut Socket) -> Option<signal_response::Message> {
                     timestamp: 1,
                     rtt: 0,
                 };
-                send(socket, signal_request::Message::PingReq(ping)).await.ok()?;
+                send(socket, signal_request::Message::PingReq(ping))
+                    .await
+                    .ok()?;
             }
             Ok(Some(Ok(Message::Binary(bytes)))) => {
                 if let Some(message) = SignalResponse::decode(bytes).ok()?.message {
@@ -280,7 +302,11 @@ async fn common(
         signal_response::Message::Trickle(trickle) => {
             let json: serde_json::Value = serde_json::from_str(&trickle.candidate_init)?;
             let for_us = index != 0 || trickle.target == i32::from(SignalTarget::Publisher);
-            if let Some(candidate) = json["candidate"].as_str().and_then(candidate).filter(|_| for_us) {
+            if let Some(candidate) = json["candidate"]
+                .as_str()
+                .and_then(candidate)
+                .filter(|_| for_us)
+            {
                 swarm.tell(Command::Candidate(index, candidate))?;
             }
         }
@@ -296,7 +322,9 @@ async fn send(socket: &mut Socket, message: signal_request::Message) -> Result<(
     let request = SignalRequest {
         message: Some(message),
     };
-    socket.send(Message::Binary(request.encode_to_vec().into())).await?;
+    socket
+        .send(Message::Binary(request.encode_to_vec().into()))
+        .await?;
     Ok(())
 }
 

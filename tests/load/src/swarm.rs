@@ -86,7 +86,10 @@ impl Swarm {
     }
 
     pub fn tell(&self, command: Command) -> Result<()> {
-        self.0.send(command).ok().context("the polling thread has ended")
+        self.0
+            .send(command)
+            .ok()
+            .context("the polling thread has ended")
     }
 
     pub fn look(&self) -> Result<View> {
@@ -104,7 +107,10 @@ impl Swarm {
                 return Ok(());
             }
             if Instant::now() > end {
-                bail!("{} of {count} clients are connected after {patience:?}", view.connected);
+                bail!(
+                    "{} of {count} clients are connected after {patience:?}",
+                    view.connected
+                );
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -115,12 +121,18 @@ impl Swarm {
         let end = Instant::now() + patience;
         loop {
             let view = self.look()?;
-            let without = view.counts[first..].iter().filter(|counts| counts.received == 0).count();
+            let without = view.counts[first..]
+                .iter()
+                .filter(|counts| counts.received == 0)
+                .count();
             if without == 0 {
                 return Ok(());
             }
             if Instant::now() > end {
-                bail!("{without} clients have no media after {patience:?}; {} packets sent", view.sent);
+                bail!(
+                    "{without} clients have no media after {patience:?}; {} packets sent",
+                    view.sent
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -274,7 +286,11 @@ impl Publisher {
             let seq = (index as u16).to_be_bytes();
             self.seq += 1;
             self.number += 1;
-            let marker = if !audio && place + 1 == burst { 0x80 } else { 0 };
+            let marker = if !audio && place + 1 == burst {
+                0x80
+            } else {
+                0
+            };
             packet[0] = 0x90;
             packet[1] = marker | client.payload_types.first().copied().unwrap_or(VP8);
             packet[2..4].copy_from_slice(&seq);
@@ -291,7 +307,18 @@ impl Publisher {
                 let [high, low] = self.frame.to_be_bytes();
                 payload[..4].copy_from_slice(&[0x80 | start, 0x80, 0x80 | high, low]);
                 if place == 0 {
-                    let frame = [u8::from(!is_key), 0, 0, 0x9d, 0x01, 0x2a, 0x80, 0x02, 0xe0, 0x01];
+                    let frame = [
+                        u8::from(!is_key),
+                        0,
+                        0,
+                        0x9d,
+                        0x01,
+                        0x2a,
+                        0x80,
+                        0x02,
+                        0xe0,
+                        0x01,
+                    ];
                     payload[4..14].copy_from_slice(&frame);
                 }
             }

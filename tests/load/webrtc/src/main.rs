@@ -61,7 +61,11 @@ impl PeerConnectionEventHandler for Handler {
             return;
         };
         let codec = track.codec(ssrc).await.clone();
-        *self.room.codec.lock().unwrap_or_else(PoisonError::into_inner) = codec;
+        *self
+            .room
+            .codec
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = codec;
         let tracks = Arc::clone(&self.room.tracks);
         tokio::spawn(async move {
             while let Some(event) = track.poll().await {
@@ -81,7 +85,10 @@ impl PeerConnectionEventHandler for Handler {
     }
 }
 
-async fn connection(room: &Room, bind: SocketAddr) -> Result<(Arc<dyn PeerConnection>, mpsc::Receiver<()>)> {
+async fn connection(
+    room: &Room,
+    bind: SocketAddr,
+) -> Result<(Arc<dyn PeerConnection>, mpsc::Receiver<()>)> {
     let (gathered, done) = mpsc::channel(1);
     let mut media = MediaEngine::default();
     media.register_default_codecs()?;
@@ -107,14 +114,21 @@ async fn connection(room: &Room, bind: SocketAddr) -> Result<(Arc<dyn PeerConnec
     Ok((Arc::new(connection), done))
 }
 
-async fn answer(room: &Room, bind: SocketAddr, publishes: bool, offer: String) -> Result<(String, Arc<dyn PeerConnection>)> {
+async fn answer(
+    room: &Room,
+    bind: SocketAddr,
+    publishes: bool,
+    offer: String,
+) -> Result<(String, Arc<dyn PeerConnection>)> {
     let (connection, mut gathered) = connection(room, bind).await?;
     if publishes {
         let receive = RTCRtpTransceiverInit {
             direction: RTCRtpTransceiverDirection::Recvonly,
             ..Default::default()
         };
-        connection.add_transceiver_from_kind(RtpCodecKind::Video, Some(receive)).await?;
+        connection
+            .add_transceiver_from_kind(RtpCodecKind::Video, Some(receive))
+            .await?;
     } else {
         let codec = locked(&room.codec).context("nothing is published yet")?;
         let ssrc = 1_000 + locked(&room.tracks).len() as u32;
@@ -132,15 +146,22 @@ async fn answer(room: &Room, bind: SocketAddr, publishes: bool, offer: String) -
                 ..Default::default()
             }],
         )));
-        connection.add_track(Arc::clone(&track) as Arc<dyn TrackLocal>).await?;
+        connection
+            .add_track(Arc::clone(&track) as Arc<dyn TrackLocal>)
+            .await?;
         let mut tracks = room.tracks.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::make_mut(&mut tracks).push((ssrc, track));
     }
-    connection.set_remote_description(RTCSessionDescription::offer(offer)?).await?;
+    connection
+        .set_remote_description(RTCSessionDescription::offer(offer)?)
+        .await?;
     let answer = connection.create_answer(None).await?;
     connection.set_local_description(answer).await?;
     gathered.recv().await;
-    let local = connection.local_description().await.context("no description")?;
+    let local = connection
+        .local_description()
+        .await
+        .context("no description")?;
     Ok((local.sdp, connection))
 }
 
@@ -168,7 +189,10 @@ async fn request(stream: &mut TcpStream) -> Result<(bool, String)> {
 /// One thread: on few cores a second costs more than it gives.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let bind: SocketAddr = std::env::args().nth(1).context("address:port to listen on")?.parse()?;
+    let bind: SocketAddr = std::env::args()
+        .nth(1)
+        .context("address:port to listen on")?
+        .parse()?;
     let listener = TcpListener::bind(bind).await?;
     let room = Room::default();
     let mut connections = Vec::new();
