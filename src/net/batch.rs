@@ -14,8 +14,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-/// Bytes of the slab. It is filled from its start each time, so that a quiet worker touches few of its pages.
-const SLAB: usize = 1024 * 1024;
+/// Bytes of the slab: some twenty bursts of ten. It is filled from its start each time, so that a quiet worker touches
+/// few of its pages, and it is flushed when full, so that the first receivers do not wait for the last to be sealed.
+const SLAB: usize = 256 * 1024;
 /// Bytes of one UDP run: the headers fit into a 64 KiB IP packet.
 const UDP_RUN: usize = 65_000;
 /// Segments of one GSO send (UDP_MAX_SEGMENTS of Linux before 6.9).

@@ -145,7 +145,8 @@ struct Reader<'a> {
     inbox: Option<mpsc::Sender<(SessionId, Inbound)>>,
     id: SessionId,
     form: &'a Form,
-    pong: mpsc::Sender<signal_response::Message>,
+    /// Behind a pointer: the channel makes room for 32 at once, and a message is large.
+    pong: mpsc::Sender<Arc<Encoded>>,
     bucket: Bucket,
     malformed: u32,
     limit: usize,
@@ -215,7 +216,7 @@ impl Reader<'_> {
                 return;
             }
         };
-        if self.pong.try_send(answer).is_err() {
+        if self.pong.try_send(Arc::new(Encoded::new(answer))).is_err() {
             tracing::debug!("pong dropped: the socket is slow");
         }
     }
@@ -225,7 +226,7 @@ impl Reader<'_> {
 async fn write<S, O>(
     sink: &mut S,
     mut outbox: O,
-    mut pongs: mpsc::Receiver<signal_response::Message>,
+    mut pongs: mpsc::Receiver<Arc<Encoded>>,
     form: &Form,
 ) -> End
 where
@@ -237,7 +238,7 @@ where
     loop {
         let mut next = tokio::select! {
             outgoing = outbox.next() => Next::from(outgoing),
-            Some(pong) = pongs.recv() => Next::Message(Arc::new(Encoded::new(pong))),
+            Some(pong) = pongs.recv() => Next::Message(pong),
             _ = pings.tick() => Next::Ping,
         };
         // What is there already shares the flush.

@@ -63,7 +63,7 @@ async fn read(frames: Vec<Message>, room: usize) -> Read {
         }
     }
     while let Some(pong) = pongs.recv().await {
-        read.pongs.push(pong);
+        read.pongs.extend(pong.message().cloned());
     }
     read
 }
@@ -141,7 +141,7 @@ fn message(value: i64) -> Outgoing {
 /// What `write` makes of what a room says.
 async fn written(
     outbox: impl Stream<Item = Outgoing> + Unpin,
-    pongs: mpsc::Receiver<signal_response::Message>,
+    pongs: mpsc::Receiver<Arc<Encoded>>,
 ) -> (End, Vec<Message>) {
     let (sent, frames) = std::sync::mpsc::sync_channel(16);
     let mut sink = pin!(futures_util::sink::unfold(sent, async |sent, frame| {
@@ -170,7 +170,8 @@ async fn pongs_are_written_while_the_room_is_silent() {
     let (pong, pongs) = mpsc::channel(1);
     // The room says something only after the pong is through the channel.
     let outbox = pin!(stream::once(async move {
-        pong.send(signal_response::Message::Pong(1)).await.unwrap();
+        let answer = Encoded::new(signal_response::Message::Pong(1));
+        pong.send(Arc::new(answer)).await.unwrap();
         drop(pong.reserve().await.unwrap());
         Outgoing::Close
     }));
