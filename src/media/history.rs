@@ -349,8 +349,8 @@ mod tests {
                 index: random.u64() >> 16,
                 spatial: (random.u32() % 4) as u8,
             };
-            let marker = random.u32() % 2 == 0;
-            let rtx = (random.u32() % 2 == 0).then_some(PayloadType(97));
+            let marker = random.u32().is_multiple_of(2);
+            let rtx = (random.u32().is_multiple_of(2)).then_some(PayloadType(97));
             let mut history = History::new(start);
             history.push(start, 1 << 40, origin, 7, marker, rtx, vp8);
             let sent = history.resend(start, 0, Duration::ZERO).unwrap();

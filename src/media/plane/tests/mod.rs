@@ -564,9 +564,11 @@ fn congestion_takes_a_layer_away_and_time_gives_it_back() {
         lab.subscribe(1, 0, plan);
         camera.frames(&mut lab, 60);
         // 240, 720 and 1,440 kbit/s.
-        lab.send_rtcp(1, |writer| {
-            writer.remb(crate::ids::Ssrc(1), 800_000, &[ssrc]);
-        });
+        for estimate in [2_000_000, 800_000] {
+            lab.send_rtcp(1, |writer| {
+                writer.remb(crate::ids::Ssrc(1), estimate, &[ssrc]);
+            });
+        }
         camera.frames(&mut lab, 240);
         let frames = watch(&lab.people[1].got, ssrc.0);
         assert_eq!(frames.last().unwrap().layer, 1);
