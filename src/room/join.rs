@@ -15,6 +15,10 @@ use crate::protocol::livekit::{
 };
 use crate::secret::Secret;
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+/// Tokens are refreshed this often (livekit 1.13.5 `roommanager.go`).
+const TOKEN_REFRESH: Duration = Duration::from_secs(300);
 
 /// Why a room takes somebody not in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -197,6 +201,7 @@ impl Room {
             close_on_resume: false,
             fail_resume: false,
             preference,
+            refresh_at: now.at + TOKEN_REFRESH,
             expires: Some((now.at + JOIN_TIMEOUT, DisconnectReason::JoinFailure)),
         };
         self.participants.insert(seat, participant);
@@ -275,6 +280,17 @@ impl Room {
             },
         ));
         Some(Connection::new(transport, target, Negotiator::new(setup)))
+    }
+
+    /// A token is good for ten minutes at least: every five a new one comes.
+    pub(super) fn refresh_token_if_due(&mut self, now: Now, seat: Seat) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        if participant.refresh_at <= now.at {
+            participant.refresh_at = now.at + TOKEN_REFRESH;
+            self.refresh_token(now, seat);
+        }
     }
 
     /// A new token of the same rights with the present name, metadata and attributes (livekit.md 2).

@@ -345,6 +345,7 @@ impl Room {
             self.negotiate_if_due(now, seat);
             self.apply_settings_if_due(now, seat);
             self.announce_if_due(now, seat);
+            self.refresh_token_if_due(now, seat);
         }
         self.flush_updates(now);
         self.tell_speakers_if_due(now);

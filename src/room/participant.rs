@@ -191,6 +191,8 @@ pub(super) struct Participant {
     pub(super) fail_resume: bool,
     /// How its connections may be made.
     pub(super) preference: Option<Preference>,
+    /// Its token is made anew at this moment.
+    pub(super) refresh_at: Instant,
     /// Removed at this moment, unless it connects before.
     pub(super) expires: Option<(Instant, proto::DisconnectReason)>,
 }
@@ -276,6 +278,7 @@ impl Participant {
         self.expires
             .map(|(at, _)| at)
             .into_iter()
+            .chain(std::iter::once(self.refresh_at))
             .chain(negotiations)
             .chain(settings)
             .chain(announcements)

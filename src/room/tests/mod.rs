@@ -761,3 +761,15 @@ fn a_stop_tells_everybody_to_come_back() {
     assert_eq!(leave.action(), proto::leave_request::Action::Reconnect);
     assert!(lab.room.is_finished());
 }
+
+#[test]
+fn a_token_is_made_anew_every_five_minutes() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    lab.connect();
+    lab.wait(Duration::from_secs(299));
+    lab.heard(alice);
+    lab.wait(Duration::from_secs(302));
+    let kinds = lab.kinds(alice);
+    assert_eq!(kinds, ["refresh_token", "refresh_token"]);
+}
