@@ -9,7 +9,7 @@ use super::cache::{Facts, Packet};
 use super::codec::{blank, vp8::Vp8Descriptor};
 use super::feed::Feed;
 use super::history::{History, Origin, Sent};
-use super::layer::{Limit, MAX_LAYERS, choose};
+use super::layer::{Limit, MAX_LAYERS};
 use super::munger::{Munger, Refusal};
 use super::mute::Filler;
 use super::timers::Armed;
@@ -144,6 +144,8 @@ pub struct DownTrack {
     current: Option<u8>,
     target: Option<u8>,
     needs_key_frame: bool,
+    /// The layer that is sent has ended and another is aimed for.
+    is_starved: bool,
     /// Until when only the layer aimed for is taken; set by the first packet offered.
     grace_until: Option<Instant>,
     review_at: Instant,
@@ -184,6 +186,7 @@ impl DownTrack {
             current: None,
             target: None,
             needs_key_frame: true,
+            is_starved: false,
             grace_until: None,
             review_at: now,
             request_at: now,
@@ -279,14 +282,15 @@ impl DownTrack {
             return;
         }
         self.review_at = now + REVIEW;
-        let live = feed.live(now);
+        let survey = feed.survey(now);
         let highest = (0..MAX_LAYERS as u8)
             .rev()
-            .find(|&layer| live[usize::from(layer)])
+            .find(|&layer| survey.live[usize::from(layer)])
             .unwrap_or(0);
         self.limit.relax(now, highest);
         let most = self.wanted.max_spatial.min(self.limit.cap());
-        let target = choose(live, most, self.current);
+        self.is_starved = survey.is_dead(self.current);
+        let target = survey.choose(most, self.current);
         if target != self.target {
             self.target = target;
             if target != self.current {
@@ -300,9 +304,9 @@ impl DownTrack {
         if !self.waits_for_key_frame(feed) || now < self.request_at {
             return None;
         }
-        let live = feed.live(now);
+        let survey = feed.survey(now);
         self.request_at = now
-            + if live.contains(&true) {
+            + if survey.live.contains(&true) {
                 (self.rtt() * 2).clamp(REQUEST_MIN, REQUEST_MAX)
             } else {
                 REQUEST_IDLE
@@ -310,7 +314,7 @@ impl DownTrack {
         let is_late = self.grace_until.is_some_and(|until| until <= now);
         if self.current.is_none() && is_late {
             // The layer aimed for does not come: any one will do.
-            return choose(live, 0, self.target);
+            return survey.choose(0, self.target);
         }
         self.target
     }
@@ -421,6 +425,8 @@ impl DownTrack {
             || self.target.is_none()
             || (self.needs_key_frame && spatial == self.current)
             || (self.current.is_none() && until <= now)
+            // A smaller picture is better than one that stands still.
+            || (self.is_starved && spatial < self.target)
     }
 
     /// The packet becomes the next one of this down track, whatever came before.
@@ -451,6 +457,7 @@ impl DownTrack {
         self.current = Some(facts.spatial);
         self.newest_index = facts.index;
         self.needs_key_frame = false;
+        self.is_starved = false;
         self.temporal = self.wanted.max_temporal;
         self.filler = None;
     }

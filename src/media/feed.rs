@@ -5,7 +5,7 @@
 
 use super::cache::{Cache, Facts, Packet, Stored};
 use super::clock::ClockMap;
-use super::layer::{Activity, MAX_LAYERS};
+use super::layer::{Activity, MAX_LAYERS, Survey};
 use super::link::Batch;
 use crate::ids::{UpTrackId, WorkerId};
 use crate::plan::Kind;
@@ -122,12 +122,15 @@ impl Feed {
     }
 
     /// Which encodings live.
-    pub fn live(&self, now: Instant) -> [bool; MAX_LAYERS] {
-        std::array::from_fn(|layer| {
-            self.streams[layer]
-                .as_ref()
-                .is_some_and(|stream| stream.activity.is_live(now))
-        })
+    pub fn survey(&self, now: Instant) -> Survey {
+        Survey::new(
+            now,
+            std::array::from_fn(|layer| {
+                self.streams[layer]
+                    .as_deref()
+                    .map(|stream| &stream.activity)
+            }),
+        )
     }
 
     /// Their rates in bits a second.

@@ -1,6 +1,6 @@
 //! Which encoding of a simulcast track a subscriber gets: the highest one that lives and that it wants and can carry.
 //!
-//! [`Activity`] tells which encodings live; [`Limit`] is the coarse answer to congestion, one for each down track: a
+//! [`Activity`] follows each encoding, [`Survey`] tells which live; [`Limit`] is the coarse answer to congestion, one for each down track: a
 //! receiver's estimate (REMB) and its reported loss take layers away, time gives them back. Pure; the down track acts.
 
 use std::time::{Duration, Instant};
@@ -8,10 +8,15 @@ use std::time::{Duration, Instant};
 /// Simulcast encodings of one track at most; browsers send three.
 pub const MAX_LAYERS: usize = 4;
 
-/// A layer is dead after this silence, or after three of its frame intervals when that is longer.
-const SILENCE: Duration = Duration::from_secs(1);
+/// A layer is dead after this time without a frame, or after three frame intervals when that is longer: its own, or
+/// those of whichever layer of the track still sends, so that a slide show keeps its layers and a camera whose sender
+/// has given one up is seen through at once.
+const SILENCE: Duration = Duration::from_millis(700);
 /// Even a slide show sends a frame in this time, or its layer counts as dead.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5);
+/// How long a layer that was silent lives again before anybody is switched up to it (livekit 1.13.5
+/// pkg/sfu/streamtracker: four cycles of 500 ms). A sender short of bandwidth tries its highest layer again and again.
+const SETTLED: Duration = Duration::from_secs(2);
 /// How long loss above [`LOSSY`] lasts before a layer is taken away.
 const LOSSY_FOR: Duration = Duration::from_secs(2);
 /// More than 10 % lost, as an RR's 8-bit fraction.
@@ -23,36 +28,38 @@ const LONGEST_AWAY: Duration = Duration::from_secs(60);
 /// Life and rate of one encoding, by arrival.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Activity {
-    last: Option<Instant>,
     last_timestamp: u32,
     last_frame: Option<Instant>,
     /// Smoothed time between frames.
     interval: Option<Duration>,
+    /// When it came back from its last silence.
+    back_since: Option<Instant>,
     window: Option<Instant>,
     window_bytes: u64,
     bitrate: u64,
 }
 
 impl Activity {
-    /// A packet of `len` bytes came.
+    /// A packet of `len` bytes came, with a frame's `timestamp`. Only a newer frame is a sign of life: repairs of old
+    /// ones come while a sender probes for bandwidth.
     pub fn handle(&mut self, now: Instant, timestamp: u32, len: usize) {
         if self.last_frame.is_none() || timestamp.wrapping_sub(self.last_timestamp) as i32 > 0 {
             if let Some(last) = self.last_frame {
                 let gap = now.saturating_duration_since(last);
-                self.interval = Some(self.interval.map_or(gap, |old| (old * 7 + gap) / 8));
+                if gap > LONGEST_SILENCE {
+                    // After a pause the old interval says nothing.
+                    self.interval = None;
+                    self.window = None;
+                } else {
+                    self.interval = Some(self.interval.map_or(gap, |old| (old * 7 + gap) / 8));
+                }
+                if gap >= SILENCE {
+                    self.back_since = Some(now);
+                }
             }
             self.last_frame = Some(now);
             self.last_timestamp = timestamp;
         }
-        // After a pause the old interval says nothing.
-        if self
-            .last
-            .is_some_and(|last| now.saturating_duration_since(last) > LONGEST_SILENCE)
-        {
-            self.interval = None;
-            self.window = None;
-        }
-        self.last = Some(now);
         let began = *self.window.get_or_insert(now);
         let span = now.saturating_duration_since(began);
         if span >= Duration::from_secs(1) {
@@ -68,13 +75,21 @@ impl Activity {
         self.window_bytes += len as u64;
     }
 
-    /// Whether it has been heard of lately.
-    pub fn is_live(&self, now: Instant) -> bool {
-        let patience = self.interval.map_or(SILENCE, |interval| {
+    /// How long its next frame may take.
+    fn patience(&self) -> Duration {
+        self.interval.map_or(SILENCE, |interval| {
             (interval * 3).clamp(SILENCE, LONGEST_SILENCE)
-        });
-        self.last
+        })
+    }
+
+    fn is_within(&self, now: Instant, patience: Duration) -> bool {
+        self.last_frame
             .is_some_and(|last| now.saturating_duration_since(last) < patience)
+    }
+
+    fn is_settled(&self, now: Instant) -> bool {
+        self.back_since
+            .is_none_or(|since| now.saturating_duration_since(since) >= SETTLED)
     }
 
     /// Bits a second over the last seconds; 0 before the first second is over.
@@ -185,17 +200,51 @@ impl Limit {
     }
 }
 
-/// The layer to aim for: the highest live one up to `most`, else the lowest live one, else what is sent now.
-pub fn choose(live: [bool; MAX_LAYERS], most: u8, current: Option<u8>) -> Option<u8> {
-    let lives = |layer: &u8| live[usize::from(*layer)];
-    let layers = 0..MAX_LAYERS as u8;
-    layers
-        .clone()
-        .rev()
-        .filter(|&layer| layer <= most)
-        .find(lives)
-        .or_else(|| layers.clone().find(lives))
-        .or(current)
+/// What can be had of the encodings of one track.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Which live.
+    pub live: [bool; MAX_LAYERS],
+    /// Which have not just come back from a silence.
+    settled: [bool; MAX_LAYERS],
+}
+
+impl Survey {
+    /// Looks at all encodings of a track.
+    pub fn new(now: Instant, layers: [Option<&Activity>; MAX_LAYERS]) -> Self {
+        let patience = layers
+            .iter()
+            .flatten()
+            .filter(|activity| activity.is_within(now, activity.patience()))
+            .map(|activity| activity.patience())
+            .min()
+            .unwrap_or(SILENCE);
+        Self {
+            live: layers
+                .map(|layer| layer.is_some_and(|activity| activity.is_within(now, patience))),
+            settled: layers.map(|layer| layer.is_some_and(|activity| activity.is_settled(now))),
+        }
+    }
+
+    /// The layer to aim for: the highest live one up to `most` that has settled or is sent already, else the highest
+    /// live one up to `most`, else the lowest live one, else what is sent now.
+    pub fn choose(&self, most: u8, current: Option<u8>) -> Option<u8> {
+        let lives = |layer: &u8| self.live[usize::from(*layer)];
+        let layers = 0..MAX_LAYERS as u8;
+        let allowed = layers.clone().rev().filter(|&layer| layer <= most);
+        allowed
+            .clone()
+            .filter(|&layer| self.settled[usize::from(layer)] || Some(layer) == current)
+            .find(lives)
+            .or_else(|| allowed.clone().find(lives))
+            .or_else(|| layers.clone().find(lives))
+            .or(current)
+    }
+
+    /// The layer that is sent has ended.
+    pub fn is_dead(&self, layer: Option<u8>) -> bool {
+        layer.is_some_and(|layer| !self.live.get(usize::from(layer)).copied().unwrap_or(false))
+    }
 }
 
 #[cfg(test)]
@@ -206,27 +255,90 @@ mod tests {
         start + Duration::from_millis(n)
     }
 
+    /// A frame every `gap` ms, `count` of them, the first at `from` ms.
+    fn frames(activity: &mut Activity, start: Instant, from: u64, gap: u64, count: u64) {
+        for n in 0..count {
+            let at = from + n * gap;
+            activity.handle(ms(start, at), at as u32 * 90, 1_000);
+        }
+    }
+
+    fn live(now: Instant, layers: &[&Activity]) -> [bool; MAX_LAYERS] {
+        Survey::new(now, std::array::from_fn(|n| layers.get(n).copied())).live
+    }
+
     #[test]
     fn a_slide_show_lives_longer_than_a_camera() {
         let start = Instant::now();
-        let mut camera = Activity::default();
-        let mut slides = Activity::default();
-        for n in 0..300u64 {
-            camera.handle(ms(start, n * 33), n as u32 * 3_000, 1_000);
-        }
-        for n in 0..5u64 {
-            slides.handle(ms(start, n * 1_500), n as u32 * 135_000, 1_000);
-        }
-        assert!(camera.is_live(ms(start, 299 * 33 + 999)));
-        assert!(!camera.is_live(ms(start, 299 * 33 + 1_000)));
-        assert!(slides.is_live(ms(start, 6_000 + 4_000)));
-        assert!(!slides.is_live(ms(start, 6_000 + 5_000)));
+        let (mut camera, mut slides) = (Activity::default(), Activity::default());
+        frames(&mut camera, start, 0, 33, 300);
+        frames(&mut slides, start, 0, 1_500, 5);
+        assert!(live(ms(start, 299 * 33 + 699), &[&camera])[0]);
+        assert!(!live(ms(start, 299 * 33 + 700), &[&camera])[0]);
+        assert!(live(ms(start, 6_000 + 4_000), &[&slides])[0]);
+        assert!(!live(ms(start, 6_000 + 5_000), &[&slides])[0]);
         let rate = camera.bitrate();
         assert!((235_000..250_000).contains(&rate), "{rate}");
     }
 
     #[test]
+    fn a_layer_is_measured_by_those_that_still_send() {
+        let start = Instant::now();
+        let (mut low, mut high) = (Activity::default(), Activity::default());
+        frames(&mut low, start, 0, 33, 300);
+        // Two frames far apart look like a slide show, but the same camera feeds both layers.
+        frames(&mut high, start, 3_000, 3_500, 2);
+        assert_eq!(live(ms(start, 7_199), &[&low, &high])[..2], [true, true]);
+        assert_eq!(live(ms(start, 7_200), &[&low, &high])[..2], [true, false]);
+        // Both have paused: a presenter talks.
+        let (mut low, mut high) = (Activity::default(), Activity::default());
+        frames(&mut low, start, 0, 1_500, 5);
+        frames(&mut high, start, 0, 1_500, 5);
+        assert_eq!(live(ms(start, 10_000), &[&low, &high])[..2], [true, true]);
+    }
+
+    #[test]
+    fn a_repair_of_an_old_frame_is_no_sign_of_life() {
+        let start = Instant::now();
+        let mut layer = Activity::default();
+        frames(&mut layer, start, 0, 33, 10);
+        layer.handle(ms(start, 900), 33 * 90, 1_000);
+        assert!(!live(ms(start, 1_000), &[&layer])[0]);
+    }
+
+    #[test]
+    fn a_layer_that_comes_and_goes_is_not_switched_to_until_it_stays() {
+        let start = Instant::now();
+        let (mut low, mut high) = (Activity::default(), Activity::default());
+        frames(&mut low, start, 0, 33, 300);
+        frames(&mut high, start, 0, 33, 60);
+        let survey = |now, low: &Activity, high: &Activity| {
+            Survey::new(now, [Some(low), Some(high), None, None])
+        };
+        assert_eq!(
+            survey(ms(start, 2_000), &low, &high).choose(255, Some(0)),
+            Some(1)
+        );
+        frames(&mut high, start, 5_000, 33, 10);
+        let flap = survey(ms(start, 5_300), &low, &high);
+        assert_eq!(flap.choose(255, Some(0)), Some(0));
+        assert_eq!(flap.choose(255, Some(1)), Some(1), "who has it keeps it");
+        frames(&mut high, start, 5_330, 33, 60);
+        assert_eq!(
+            survey(ms(start, 7_000), &low, &high).choose(255, Some(0)),
+            Some(1)
+        );
+    }
+
+    #[test]
     fn the_highest_live_layer_that_is_wanted_is_chosen() {
+        let choose = |live: [bool; MAX_LAYERS], most, current| {
+            Survey {
+                live,
+                settled: live,
+            }
+            .choose(most, current)
+        };
         assert_eq!(choose([true, true, true, false], 255, None), Some(2));
         assert_eq!(choose([true, true, true, false], 1, None), Some(1));
         assert_eq!(choose([true, false, true, false], 1, Some(1)), Some(0));

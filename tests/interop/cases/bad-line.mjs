@@ -24,7 +24,10 @@ async function callUnderLoss(test, singlePeerConnection) {
   let frames = first.video.frames;
   for (let i = 0; i < SECONDS * 2; i += 1) {
     await sleep(500);
-    const now = (await bob.track('alice', 'video'))?.frames ?? frames;
+    const seen = await bob.track('alice', 'video');
+    const now = seen?.frames ?? frames;
+    // A failure is explained by what each side saw at that moment.
+    if (now === frames) test.log(`still: bob ${JSON.stringify(seen)}; alice ${JSON.stringify(await alice.call('sent'))}`);
     still = now === frames ? still + 0.5 : 0;
     longestStill = Math.max(longestStill, still);
     frames = now;
