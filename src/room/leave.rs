@@ -112,7 +112,7 @@ impl Room {
         let worker = participant.worker;
         for subscription in participant.subscriptions.values() {
             if let Some(down) = &subscription.down {
-                self.forget_down(down.id);
+                self.forget_down(now, down.id);
             }
         }
         let transports: Vec<TransportId> = participant

@@ -16,6 +16,7 @@ mod connection;
 mod data;
 mod data_track;
 mod describe;
+mod dynacast;
 mod join;
 mod leave;
 mod participant;
@@ -152,6 +153,8 @@ struct DownOwner {
     track: TrackSid,
     up: UpTrackId,
     worker: WorkerId,
+    /// Counted in the publication's dynacast.
+    demand: Option<dynacast::Demand>,
 }
 
 /// A room. See the module's text.
@@ -345,6 +348,7 @@ impl Room {
             self.negotiate_if_due(now, seat);
             self.apply_settings_if_due(now, seat);
             self.announce_if_due(now, seat);
+            self.review_demands_if_due(now, seat);
             self.refresh_token_if_due(now, seat);
         }
         self.flush_updates(now);

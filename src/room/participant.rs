@@ -275,6 +275,10 @@ impl Participant {
             .values()
             .filter(|t| !t.announced)
             .filter_map(|t| t.announce_by);
+        let demands = self
+            .tracks
+            .values()
+            .filter_map(|t| t.dynacast.next_timeout());
         self.expires
             .map(|(at, _)| at)
             .into_iter()
@@ -282,6 +286,7 @@ impl Participant {
             .chain(negotiations)
             .chain(settings)
             .chain(announcements)
+            .chain(demands)
     }
 
     pub(super) fn info(&self) -> ParticipantInfo {

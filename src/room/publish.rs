@@ -118,6 +118,9 @@ impl Room {
         }
         track.announce_by = None;
         track.touch(now);
+        if track.kind == Kind::Video {
+            track.dynacast.start(now.at);
+        }
         let muted = track.info.muted;
         let up = track.up;
         let info = track.info.clone();
@@ -229,9 +232,13 @@ impl Room {
         track.info.muted = muted;
         track.touch(now);
         let (up, announced) = (track.up, track.announced);
+        let sid = track.sid.clone();
         self.command(worker, Command::SetMuted { up, muted });
         if announced {
             self.changed(now, seat);
+        }
+        if !muted {
+            self.repeat_demand(seat, &sid);
         }
     }
 

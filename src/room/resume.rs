@@ -95,6 +95,7 @@ impl Room {
         self.refresh_token(now, seat);
         self.revive_negotiation(now, seat);
         self.tell_data_track_handles(seat);
+        self.tell_missed_demands(seat);
         Some(sid)
     }
 

@@ -1,5 +1,6 @@
 //! What a subscriber wants of a video: size, quality, frame rate, nothing (livekit.md 4.4).
 
+use super::dynacast::Demand;
 use super::{Now, Room, Seat};
 use crate::ids::TrackSid;
 use crate::plan::{Command, Kind, Wanted};
@@ -64,6 +65,16 @@ impl TrackSettings {
             max_spatial,
             max_temporal,
         }
+    }
+
+    /// In terms of qualities.
+    fn demand(self, layers: &[VideoLayer]) -> Demand {
+        if self.disabled {
+            return Demand::Nothing;
+        }
+        layers
+            .get(usize::from(self.spatial(layers)))
+            .map_or(Demand::High, |layer| Demand::of(layer.quality()))
     }
 
     fn spatial(self, layers: &[VideoLayer]) -> u8 {
@@ -157,7 +168,28 @@ impl Room {
             if let Some(down) = down {
                 self.command(worker, Command::SetWanted { down, wanted });
             }
+            self.ask_again(now, seat, &sid);
         }
+    }
+
+    /// The publisher may have to hear that a subscriber wants something else now.
+    fn ask_again(&mut self, now: Now, seat: Seat, sid: &TrackSid) {
+        let down = self
+            .participant(seat)
+            .and_then(|p| p.subscriptions.get(sid))
+            .and_then(|subscription| subscription.down.as_ref())
+            .filter(|down| !down.closing)
+            .map(|down| down.id);
+        if let Some(down) = down {
+            self.ask(now, down, self.demand(seat, sid));
+        }
+    }
+
+    /// What a subscriber wants of a video, as a quality.
+    pub(super) fn demand(&self, seat: Seat, sid: &TrackSid) -> Option<Demand> {
+        let track = self.publication(*self.tracks.get(sid)?, sid)?;
+        let subscription = self.participant(seat)?.subscriptions.get(sid)?;
+        (track.kind == Kind::Video).then(|| subscription.settings.demand(track.layers()))
     }
 
     /// What a subscriber wants of a track, in layers.

@@ -178,6 +178,7 @@ impl Room {
                 track: sid.clone(),
                 up,
                 worker,
+                demand: None,
             },
         );
         let Some(participant) = self.participants.get_mut(&seat) else {
@@ -201,6 +202,7 @@ impl Room {
             });
         }
         self.send(seat, permission_update(publisher_sid, sid, true));
+        self.ask(now, id, self.demand(seat, sid));
     }
 
     /// The right to subscribe came or went: what is wanted starts, or all of it stops and stays wanted.
@@ -315,8 +317,9 @@ impl Room {
         if std::mem::replace(&mut down.closing, true) {
             return;
         }
-        let id = down.id;
-        if down.opened {
+        let (id, opened) = (down.id, down.opened);
+        self.ask(now, id, None);
+        if opened {
             self.command(worker, Command::CloseDown { down: id });
         } else {
             self.down_closed(now, id);
@@ -325,7 +328,7 @@ impl Room {
 
     /// A down track has sent its last: its section is free again.
     pub(super) fn down_closed(&mut self, now: Now, id: DownTrackId) {
-        let Some(owner) = self.forget_down(id) else {
+        let Some(owner) = self.forget_down(now, id) else {
             return;
         };
         let Some(participant) = self.participants.get_mut(&owner.subscriber) else {
@@ -365,7 +368,8 @@ impl Room {
     }
 
     /// Takes a down track out of the room's books; ends the mirror that only it needed.
-    pub(super) fn forget_down(&mut self, id: DownTrackId) -> Option<DownOwner> {
+    pub(super) fn forget_down(&mut self, now: Now, id: DownTrackId) -> Option<DownOwner> {
+        self.ask(now, id, None);
         let owner = self.downs.remove(&id)?;
         let key = (owner.up, owner.worker);
         if let Some(users) = self.mirrors.get_mut(&key) {

@@ -6,6 +6,7 @@
 )]
 
 use super::Now;
+use super::dynacast::Dynacast;
 use crate::ids::{Rid, Ssrc, TrackSid, UpTrackId};
 use crate::negotiate::Publish;
 use crate::plan::{Codec, Format, Kind, ReceiveTrack};
@@ -34,6 +35,8 @@ pub(super) struct Publication {
     pub(super) announce_by: Option<Instant>,
     /// The publisher was told that somebody has it.
     pub(super) subscribed: bool,
+    /// What is wanted of it.
+    pub(super) dynacast: Dynacast,
 }
 
 impl Publication {
@@ -68,6 +71,7 @@ impl Publication {
             announced: false,
             announce_by: None,
             subscribed: false,
+            dynacast: Dynacast::default(),
         }
     }
 

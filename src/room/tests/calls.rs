@@ -25,8 +25,8 @@ pub(super) struct Call {
     pub(super) lab: Lab,
     pub(super) alice: SessionId,
     pub(super) bob: SessionId,
-    audio: TrackInfo,
-    video: TrackInfo,
+    pub(super) audio: TrackInfo,
+    pub(super) video: TrackInfo,
 }
 
 impl Call {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod calls;
+mod dynacast;
 mod resuming;
 mod webhooks;
 

@@ -1,0 +1,314 @@
+//! Dynacast: a publisher is told which qualities of a video anybody wants, so that it encodes and sends no others
+//! (`subscribed_quality_update`, livekit.md 4.5, 14).
+//!
+//! [`Dynacast`] counts the wishes for one track; the room feeds it from subscriptions and their settings. More is told
+//! at once, less after 5 s. It is told to every publisher: clients without dynacast ignore it. Backup codecs are never
+//! asked for, so there is one codec in every message, and no `subscribed_audio_codec_update`.
+
+use super::track::Publication;
+use super::{Now, Room, Seat};
+use crate::ids::{DownTrackId, TrackSid};
+use crate::plan::Kind;
+use crate::protocol::livekit::{
+    SubscribedCodec, SubscribedQuality, SubscribedQualityUpdate, VideoQuality, signal_response,
+};
+use std::time::{Duration, Instant};
+
+/// Less is told this long after it was first wanted (livekit 1.13.5 `video.dynacast_pause_delay`).
+const LOWER_AFTER: Duration = Duration::from_secs(5);
+/// A track without subscribers is switched off this long after its publication.
+const FIRST_AFTER: Duration = Duration::from_secs(10);
+
+/// The highest quality that somebody wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Demand {
+    Nothing,
+    Low,
+    Medium,
+    High,
+}
+
+impl Demand {
+    pub(super) fn of(quality: VideoQuality) -> Self {
+        match quality {
+            VideoQuality::Off => Self::Nothing,
+            VideoQuality::Low => Self::Low,
+            VideoQuality::Medium => Self::Medium,
+            VideoQuality::High => Self::High,
+        }
+    }
+}
+
+/// The wishes for one track, and what its publisher was told of them.
+#[derive(Debug, Default)]
+pub(super) struct Dynacast {
+    /// Down tracks by demand.
+    counts: [u32; 4],
+    told: Option<Demand>,
+    /// Less is told at this moment, if less is wanted then.
+    lower_at: Option<Instant>,
+    /// Nobody has subscribed since the publication, up to this moment.
+    first_by: Option<Instant>,
+    /// The publisher had no session when it was told.
+    missed: bool,
+}
+
+impl Dynacast {
+    /// The track is announced; subscribers may come.
+    pub(super) fn start(&mut self, now: Instant) {
+        self.first_by = Some(now + FIRST_AFTER);
+    }
+
+    /// One down track wants something else; `None`: it does not exist.
+    pub(super) fn change(&mut self, before: Option<Demand>, after: Option<Demand>) {
+        if let Some(before) = before {
+            let count = &mut self.counts[before as usize];
+            *count = count.saturating_sub(1);
+        }
+        if let Some(after) = after {
+            self.counts[after as usize] += 1;
+        }
+    }
+
+    /// What the publisher is to be told now. `everything`: the highest quality that it announced.
+    pub(super) fn review(&mut self, now: Instant, everything: Demand) -> Option<Demand> {
+        let wanted = self.wanted();
+        let news = match self.told {
+            // Whoever comes first has not said how large it shows the video: all is asked for.
+            None if self.counts != [0; 4] => Some(everything),
+            None => self.first_by.filter(|at| *at <= now).map(|_| wanted),
+            Some(told) if wanted > told => Some(wanted),
+            Some(told) => self
+                .lower_at
+                .take_if(|at| *at <= now)
+                .filter(|_| wanted < told)
+                .map(|_| wanted),
+        };
+        if news.is_some() {
+            self.told = news;
+            self.first_by = None;
+        }
+        if self.told.is_some_and(|told| wanted < told) {
+            self.lower_at.get_or_insert(now + LOWER_AFTER);
+        }
+        news
+    }
+
+    /// When [`Self::review`] has something to do.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.first_by.into_iter().chain(self.lower_at).min()
+    }
+
+    fn wanted(&self) -> Demand {
+        [Demand::High, Demand::Medium, Demand::Low]
+            .into_iter()
+            .find(|demand| self.counts[*demand as usize] > 0)
+            .unwrap_or(Demand::Nothing)
+    }
+}
+
+impl Room {
+    /// A down track wants this of its video from now on; `None`: nothing any more, it ends.
+    pub(super) fn ask(&mut self, now: Now, id: DownTrackId, demand: Option<Demand>) {
+        let Some(owner) = self.downs.get_mut(&id) else {
+            return;
+        };
+        let before = std::mem::replace(&mut owner.demand, demand);
+        if before == demand {
+            return;
+        }
+        let sid = owner.track.clone();
+        self.demand_changed(now, &sid, before, demand);
+    }
+
+    /// The wishes for a track have changed by those of one down track.
+    pub(super) fn demand_changed(
+        &mut self,
+        now: Now,
+        sid: &TrackSid,
+        before: Option<Demand>,
+        after: Option<Demand>,
+    ) {
+        let Some(&publisher) = self.tracks.get(sid) else {
+            return;
+        };
+        let Some(track) = self.publication_mut(publisher, sid) else {
+            return;
+        };
+        track.dynacast.change(before, after);
+        self.review_demand(now, publisher, sid);
+    }
+
+    /// Tells what is due for the tracks of a publisher.
+    pub(super) fn review_demands_if_due(&mut self, now: Now, seat: Seat) {
+        let Some(participant) = self.participants.get(&seat) else {
+            return;
+        };
+        let due: Vec<TrackSid> = participant
+            .tracks
+            .values()
+            .filter(|track| track.dynacast.next_timeout().is_some_and(|at| at <= now.at))
+            .map(|track| track.sid.clone())
+            .collect();
+        for sid in due {
+            self.review_demand(now, seat, &sid);
+        }
+    }
+
+    fn review_demand(&mut self, now: Now, seat: Seat, sid: &TrackSid) {
+        let Some(track) = self.publication_mut(seat, sid) else {
+            return;
+        };
+        let everything = track.everything();
+        if track.dynacast.review(now.at, everything).is_some() {
+            self.tell_demand(seat, sid);
+        }
+    }
+
+    /// An unmuted camera may have been given new encodings: it is told again.
+    pub(super) fn repeat_demand(&mut self, seat: Seat, sid: &TrackSid) {
+        self.tell_demand(seat, sid);
+    }
+
+    /// A publisher is back whose session was lost: what it has not heard is said now.
+    pub(super) fn tell_missed_demands(&mut self, seat: Seat) {
+        let Some(participant) = self.participants.get(&seat) else {
+            return;
+        };
+        let missed: Vec<TrackSid> = participant
+            .tracks
+            .values()
+            .filter(|track| track.dynacast.missed)
+            .map(|track| track.sid.clone())
+            .collect();
+        for sid in missed {
+            self.tell_demand(seat, &sid);
+        }
+    }
+
+    fn tell_demand(&mut self, seat: Seat, sid: &TrackSid) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let is_away = participant.session.is_none();
+        let Some(track) = participant.tracks.get_mut(sid) else {
+            return;
+        };
+        let Some(told) = track.dynacast.told else {
+            return;
+        };
+        track.dynacast.missed = is_away;
+        let message = update_of(track, told);
+        self.send(
+            seat,
+            signal_response::Message::SubscribedQualityUpdate(message),
+        );
+    }
+
+    fn publication_mut(&mut self, seat: Seat, sid: &TrackSid) -> Option<&mut Publication> {
+        self.participants.get_mut(&seat)?.tracks.get_mut(sid)
+    }
+}
+
+impl Publication {
+    /// The highest quality that was announced.
+    fn everything(&self) -> Demand {
+        match self.kind {
+            Kind::Audio => Demand::Nothing,
+            Kind::Video => self
+                .layers()
+                .last()
+                .map_or(Demand::High, |layer| Demand::of(layer.quality())),
+        }
+    }
+}
+
+/// All qualities, and which of them are wanted.
+fn update_of(track: &Publication, told: Demand) -> SubscribedQualityUpdate {
+    let qualities: Vec<SubscribedQuality> =
+        [VideoQuality::Low, VideoQuality::Medium, VideoQuality::High]
+            .into_iter()
+            .map(|quality| SubscribedQuality {
+                quality: quality as i32,
+                enabled: told >= Demand::of(quality),
+            })
+            .collect();
+    let mime = track.info.mime_type.to_ascii_lowercase();
+    let codec = mime.strip_prefix("video/").unwrap_or(&mime).to_owned();
+    #[expect(deprecated, reason = "older clients read the list without codecs")]
+    SubscribedQualityUpdate {
+        track_sid: track.sid.as_str().to_owned(),
+        subscribed_qualities: qualities.clone(),
+        subscribed_codecs: vec![SubscribedCodec { codec, qualities }],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_first_subscriber_makes_everything_be_asked_for_and_its_true_wish_follows() {
+        let now = Instant::now();
+        let mut dynacast = Dynacast::default();
+        dynacast.start(now);
+        dynacast.change(None, Some(Demand::Low));
+        assert_eq!(dynacast.review(now, Demand::High), Some(Demand::High));
+        assert_eq!(dynacast.next_timeout(), Some(now + LOWER_AFTER));
+        assert_eq!(dynacast.review(now + SECOND, Demand::High), None);
+        assert_eq!(
+            dynacast.review(now + LOWER_AFTER, Demand::High),
+            Some(Demand::Low)
+        );
+        assert_eq!(dynacast.next_timeout(), None);
+    }
+
+    #[test]
+    fn what_nobody_watches_is_switched_off_after_ten_seconds() {
+        let now = Instant::now();
+        let mut dynacast = Dynacast::default();
+        dynacast.start(now);
+        assert_eq!(dynacast.review(now + 9 * SECOND, Demand::High), None);
+        assert_eq!(
+            dynacast.review(now + FIRST_AFTER, Demand::High),
+            Some(Demand::Nothing)
+        );
+        dynacast.change(None, Some(Demand::Low));
+        let later = now + 60 * SECOND;
+        assert_eq!(dynacast.review(later, Demand::High), Some(Demand::Low));
+    }
+
+    #[test]
+    fn the_delay_counts_from_the_first_wish_for_less() {
+        let now = Instant::now();
+        let mut dynacast = Dynacast::default();
+        dynacast.change(None, Some(Demand::High));
+        dynacast.change(None, Some(Demand::Low));
+        assert_eq!(dynacast.review(now, Demand::High), Some(Demand::High));
+        assert_eq!(dynacast.next_timeout(), None);
+        dynacast.change(Some(Demand::High), Some(Demand::Medium));
+        assert_eq!(dynacast.review(now, Demand::High), None);
+        // Back, and less again: the first moment counts.
+        dynacast.change(Some(Demand::Medium), Some(Demand::High));
+        assert_eq!(dynacast.review(now + SECOND, Demand::High), None);
+        dynacast.change(Some(Demand::High), None);
+        assert_eq!(dynacast.review(now + 3 * SECOND, Demand::High), None);
+        let due = now + LOWER_AFTER;
+        assert_eq!(dynacast.review(due, Demand::High), Some(Demand::Low));
+    }
+
+    #[test]
+    fn a_wish_that_came_back_in_time_is_not_mentioned() {
+        let now = Instant::now();
+        let mut dynacast = Dynacast::default();
+        dynacast.change(None, Some(Demand::High));
+        dynacast.review(now, Demand::High);
+        dynacast.change(Some(Demand::High), None);
+        dynacast.review(now, Demand::High);
+        dynacast.change(None, Some(Demand::High));
+        assert_eq!(dynacast.review(now + LOWER_AFTER, Demand::High), None);
+        assert_eq!(dynacast.next_timeout(), None);
+    }
+}
