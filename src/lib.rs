@@ -1,6 +1,7 @@
 //! Parlor, a LiveKit-compatible SFU in one process. ARCHITECTURE.md is the tour: the layers, the life of a join, of a
 //! packet and of a stop, and who owns what.
 
+pub mod agent;
 pub mod clock;
 pub mod config;
 #[doc(hidden)]

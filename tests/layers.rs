@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["protocol"],
     &["media", "negotiate", "tls", "turn"],
     &["room"],
-    &["net", "webhook"],
+    &["agent", "net", "webhook"],
     &["hub"],
     &["http"],
     &["metrics"],

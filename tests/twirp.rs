@@ -396,6 +396,74 @@ async fn what_cannot_be_done_is_told_by_status_and_body() {
     }
 }
 
+/// As traces/admin.jsonl has it.
+#[tokio::test]
+async fn agents_are_dispatched_listed_and_called_back() {
+    let server = Server::start("");
+    let grant = json!({"video": {"roomAdmin": true, "room": "hall"}});
+    let call = async |method: &str, body: Value| {
+        let path = format!("/twirp/livekit.AgentDispatchService/{method}");
+        let body = Body::from(body.to_string());
+        let answer = server.send(&path, JSON, &server.sign(&grant), body).await;
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        (answer.status, body)
+    };
+    let request = json!({"agentName": "helper", "room": "hall", "metadata": "x"});
+    let (status, made) = call("CreateDispatch", request).await;
+    assert_eq!(status, 200, "{made}");
+    let id = made["id"].as_str().unwrap();
+    let created = made["state"]["created_at"].as_str().unwrap();
+    assert!(id.starts_with("AD_") && created.len() == 19, "{made}");
+    let expected = json!({
+        "id": id, "agent_name": "helper", "room": "hall", "metadata": "x",
+        "state": {"jobs": [], "created_at": created, "deleted_at": "0"},
+        "restart_policy": "JRP_ON_FAILURE", "deployment": "", "attributes": {},
+    });
+    assert_eq!(made, expected);
+    let rooms = server.done("ListRooms", "", json!({})).await;
+    assert_eq!(rooms["rooms"][0]["name"], "hall", "the room was made");
+
+    let (_, listed) = call("ListDispatch", json!({"room": "hall"})).await;
+    let listed = listed["agent_dispatches"].as_array().unwrap();
+    assert_eq!((listed.len(), &listed[0]), (2, &made));
+    assert_eq!(
+        listed[1]["agent_name"], "",
+        "for agents that serve all rooms"
+    );
+    let one = json!({"room": "hall", "dispatchId": listed[1]["id"]});
+    let (_, one) = call("ListDispatch", one).await;
+    assert_eq!(one["agent_dispatches"], json!([listed[1]]));
+
+    let (_, gone) = call("DeleteDispatch", json!({"room": "hall", "dispatch_id": id})).await;
+    assert_eq!(gone["id"], id);
+    assert_ne!(gone["state"]["deleted_at"], "0");
+    let (status, error) = call("DeleteDispatch", json!({"room": "hall", "dispatch_id": id})).await;
+    assert_eq!(status, 404);
+    assert_eq!(
+        error["msg"],
+        "twirp error unknown: agent dispatch does not exist"
+    );
+}
+
+#[tokio::test]
+async fn a_room_has_the_agents_that_its_creation_names() {
+    let server = Server::start("");
+    let agents = json!([{"agentName": "one", "metadata": "m"}, {"agent_name": "two"}]);
+    let request = json!({"name": "hall", "agents": agents});
+    server.done("CreateRoom", "", request).await;
+    let path = "/twirp/livekit.AgentDispatchService/ListDispatch";
+    let grant = json!({"video": {"roomAdmin": true, "room": "hall"}});
+    let body = Body::from(json!({"room": "hall"}).to_string());
+    let answer = server.send(path, JSON, &server.sign(&grant), body).await;
+    let listed: Value = serde_json::from_slice(&answer.body).unwrap();
+    let listed = listed["agent_dispatches"].as_array().unwrap().iter();
+    let names: Vec<_> = listed.map(|d| (&d["agent_name"], &d["metadata"])).collect();
+    assert_eq!(
+        names,
+        [(&json!("two"), &json!("")), (&json!("one"), &json!("m"))]
+    );
+}
+
 /// What each call needs, and that nothing else will do.
 #[tokio::test]
 async fn a_token_that_does_not_grant_it_is_401() {
@@ -430,9 +498,19 @@ async fn a_token_that_does_not_grant_it_is_401() {
         ("RoomService/ForwardParticipant", vec![&moves], 501),
         ("RoomService/MoveParticipant", vec![&moves], 501),
         (
+            "AgentDispatchService/CreateDispatch",
+            vec![&admin, &moves],
+            200,
+        ),
+        (
+            "AgentDispatchService/DeleteDispatch",
+            vec![&admin, &moves],
+            404,
+        ),
+        (
             "AgentDispatchService/ListDispatch",
-            vec![&admin, &moves, &elsewhere],
-            501,
+            vec![&admin, &moves],
+            200,
         ),
         ("Egress/ListEgress", vec![&record], 501),
         ("Ingress/ListIngress", vec![&ingress], 501),
@@ -460,8 +538,10 @@ async fn a_token_that_does_not_grant_it_is_401() {
                 );
             }
             // No room outlives its line.
-            let leftover = json!({"room": ""});
-            server.call("DeleteRoom", "", leftover).await;
+            for room in ["", "hall"] {
+                let leftover = json!({"room": room});
+                server.call("DeleteRoom", "", leftover).await;
+            }
         }
         let url = format!("/twirp/livekit.{path}");
         let answer = server.send(&url, JSON, "", Body::from("{}")).await;

@@ -5,13 +5,15 @@
 //!
 //! 1. `listener`: accept, one HTTP/1.1 connection per TCP connection;
 //! 2. `front`: CORS, tidy path, size limit, access token;
-//! 3. a route: `/`, `signal` (`/rtc…`), `twirp` (the server API), `try_page`;
+//! 3. a route: `/`, `signal` (`/rtc…`), `agent` (workers), `twirp` (the server API), `try_page`;
 //! 4. `session`, when the WebSocket is up.
 //!
 //! Followed is livekit 1.13.5 `pkg/service/{server,auth,rtcservice}.go`. Not offered: permessage-deflate (the WebSocket
 //! library has none).
 
 mod address;
+mod agent;
+mod dispatch;
 mod front;
 mod listener;
 mod session;
@@ -84,6 +86,7 @@ pub fn listen(config: &config::Http, routes: &Router, tasks: &Tasks) -> Result<B
 pub fn router(app: &Arc<App>) -> Router {
     let mut routes = Router::new()
         .route("/", any("OK"))
+        .route("/agent", any(agent::connect))
         .route("/rtc", any(signal::connect_v0))
         .route("/rtc/validate", any(signal::validate_v0))
         .route("/rtc/v1", any(signal::connect_v1))

@@ -2,11 +2,11 @@
 //! the answer.
 //!
 //! Follows the code generated for livekit 1.13.5 in the order of its checks (method, path, content type, body, grant)
-//! and in its texts. Services that need workers of their own (egress, ingress, telephony, agents) answer
+//! and in its texts. Services that need workers of their own (egress, ingress, telephony) answer
 //! `unimplemented` after the check of the grant.
 
 use crate::http::front::Granted;
-use crate::http::{App, MAX_BODY, not_found};
+use crate::http::{App, MAX_BODY, dispatch, not_found};
 use crate::hub::{Answer, Call, CallError};
 use crate::protocol::livekit::{
     CreateRoomRequest, DeleteRoomRequest, ForwardParticipantRequest, ListParticipantsRequest,
@@ -60,12 +60,6 @@ struct Absent {
 }
 
 const ABSENT: &[Absent] = &[
-    Absent {
-        name: "livekit.AgentDispatchService",
-        methods: &["CreateDispatch", "DeleteDispatch", "ListDispatch"],
-        granted: |claims, _| video(claims).is_some_and(|grant| grant.room_admin),
-        text: "agents are not part of this server",
-    },
     Absent {
         name: "livekit.Egress",
         methods: &[
@@ -144,6 +138,7 @@ pub(super) async fn handle(
     let methods = match absent {
         Some(absent) => absent.methods,
         None if service == ROOM_SERVICE => ROOM_METHODS,
+        None if service == dispatch::SERVICE => dispatch::METHODS,
         None => return not_found().await,
     };
     let path = request.uri().path().to_owned();
@@ -179,6 +174,7 @@ pub(super) async fn handle(
             Err(Error::new(Code::Unimplemented, absent.text))
         }
         Some(_) => Err(Error::permissions_denied()),
+        None if service == dispatch::SERVICE => caller.dispatch_service(method, &body).await,
         None => caller.room_service(method, &body).await,
     };
     match result {
@@ -221,11 +217,11 @@ fn deadline(headers: &HeaderMap, method: &str) -> Duration {
 }
 
 /// One call's surroundings.
-struct Caller<'a> {
-    app: &'a App,
+pub(super) struct Caller<'a> {
+    pub(super) app: &'a App,
     /// Without a token: claims that grant nothing.
-    claims: Claims,
-    wire: Wire,
+    pub(super) claims: Claims,
+    pub(super) wire: Wire,
     limit: Duration,
 }
 
@@ -286,7 +282,7 @@ impl Caller<'_> {
         Ok(self.written(answer))
     }
 
-    async fn in_time<T>(
+    pub(super) async fn in_time<T>(
         &self,
         work: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, Error> {
@@ -319,7 +315,7 @@ fn require(granted: bool) -> Result<(), Error> {
     }
 }
 
-fn administers(grant: &VideoGrant, room: &str) -> Result<(), Error> {
+pub(super) fn administers(grant: &VideoGrant, room: &str) -> Result<(), Error> {
     require(grant.room_admin && grant.room == room)
 }
 
@@ -327,7 +323,9 @@ fn administers(grant: &VideoGrant, room: &str) -> Result<(), Error> {
 fn error_of(error: &CallError) -> Error {
     let code = match error {
         CallError::Invalid(_) => Code::InvalidArgument,
-        CallError::ParticipantNotFound | CallError::RoomNotFound => Code::NotFound,
+        CallError::DispatchNotFound | CallError::ParticipantNotFound | CallError::RoomNotFound => {
+            Code::NotFound
+        }
         CallError::RemoteUnmute => Code::FailedPrecondition,
         CallError::Rpc { code, .. } => match code {
             1400 => Code::InvalidArgument,

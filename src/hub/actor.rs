@@ -4,6 +4,7 @@ use super::counters::Counters;
 use super::directory::Directory;
 use super::outbox::{OutboxSender, outbox};
 use super::{Inbound, JoinError, Session};
+use crate::agent;
 use crate::clock::Clock;
 use crate::ids::RoomName;
 use crate::net;
@@ -60,6 +61,7 @@ pub(super) struct Actor {
     pub(super) room: Room,
     pub(super) net: net::Handle,
     pub(super) webhooks: webhook::Handle,
+    pub(super) agents: agent::Handle,
     pub(super) counters: Arc<Counters>,
     pub(super) directory: Directory,
     pub(super) asks: mpsc::Receiver<Ask>,
@@ -246,6 +248,8 @@ impl Actor {
                     self.counters.note(&event);
                     self.webhooks.notify(event);
                 }
+                // The keeper of agents waits for nobody, so this is soon done.
+                Output::Agent(fact) => self.agents.tell(fact).await,
                 Output::Net(worker, command) => {
                     self.net.send(worker, complete(command, events)).await;
                 }

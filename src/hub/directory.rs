@@ -4,6 +4,7 @@ use super::actor::{ASKS, Actor, Ask, Calls, Listed};
 use super::counters::{Counted, Counters};
 use super::revoked::Revoked;
 use super::{Answer, Call, CallError, JoinError, Session};
+use crate::agent;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ids::RoomName;
@@ -61,6 +62,7 @@ enum Question {
 #[derive(Debug, Clone)]
 pub struct Handle {
     questions: mpsc::Sender<Question>,
+    agents: agent::Handle,
     counters: Arc<Counters>,
     node_id: Arc<str>,
 }
@@ -91,6 +93,9 @@ pub fn start(
         ice_servers: config.rtc.ice_servers.clone(),
         node_id: format!("ND_{}", random.text(12)),
     };
+    let server = room::server_info(&settings.node_id);
+    let keys = config.keys.clone();
+    let agents = agent::start(keys, server, own_random(&mut random), tasks, clock);
     let counters = Arc::new(Counters::default());
     let node_id = settings.node_id.as_str().into();
     let hub = Hub {
@@ -98,6 +103,7 @@ pub fn start(
         settings,
         net,
         webhooks,
+        agents: agents.clone(),
         random,
         tasks: tasks.clone(),
         clock,
@@ -111,6 +117,7 @@ pub fn start(
     tasks.spawn("hub", hub.run(receiver));
     Handle {
         questions,
+        agents,
         counters,
         node_id,
     }
@@ -128,6 +135,7 @@ impl Handle {
     pub fn of_no_hub() -> Self {
         Self {
             questions: mpsc::channel(1).0,
+            agents: agent::Handle::of_nobody(),
             counters: Arc::default(),
             node_id: "".into(),
         }
@@ -212,6 +220,11 @@ impl Handle {
         self.counters.read()
     }
 
+    /// The way to the keeper of agents.
+    pub fn agents(&self) -> &agent::Handle {
+        &self.agents
+    }
+
     /// `ND_…` of this process.
     pub fn node_id(&self) -> &str {
         &self.node_id
@@ -260,6 +273,7 @@ struct Hub {
     settings: Settings,
     net: net::Handle,
     webhooks: webhook::Handle,
+    agents: agent::Handle,
     random: Random,
     tasks: Tasks,
     clock: Clock,
@@ -465,10 +479,7 @@ impl Hub {
             at: self.clock.now(),
             unix_us: self.clock.unix_us(),
         };
-        let random = match &mut self.random {
-            Random::System(_) => Random::system(),
-            seeded @ Random::Seeded(_) => Random::seeded(seeded.u64()),
-        };
+        let random = own_random(&mut self.random);
         let mut room = Room::new(now, name.as_str(), number, self.settings.clone(), random);
         for configuration in configurations {
             room.configure(now, &configuration);
@@ -484,6 +495,7 @@ impl Hub {
             room,
             net: self.net.clone(),
             webhooks: self.webhooks.clone(),
+            agents: self.agents.clone(),
             counters: Arc::clone(&self.counters),
             directory,
             asks: receiver,
@@ -515,6 +527,14 @@ impl Hub {
             // A room that ended by itself meanwhile has told everybody too.
             drop(told.await);
         }
+    }
+}
+
+/// A generator for somebody else; repeatable where ours is.
+fn own_random(random: &mut Random) -> Random {
+    match random {
+        Random::System(_) => Random::system(),
+        seeded @ Random::Seeded(_) => Random::seeded(seeded.u64()),
     }
 }
 

@@ -76,6 +76,9 @@ pub enum CallError {
     /// An argument is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// There is no dispatch of that id.
+    #[error("agent dispatch does not exist")]
+    DispatchNotFound,
     /// Nobody of that identity is in the room, or there is no room.
     #[error("participant does not exist")]
     ParticipantNotFound,
@@ -242,7 +245,7 @@ impl Room {
     /// Who created an empty room that was there already is about to use it. Without this its last second may be
     /// now, and a join that must not create rooms would find none.
     fn await_anew(&mut self, now: Now) {
-        if self.participants.is_empty() {
+        if self.is_deserted() {
             let at = now.at + self.settings.defaults.empty_timeout;
             self.ends_at = Some(self.ends_at.map_or(at, |before| before.max(at)));
         }
@@ -385,6 +388,7 @@ impl Room {
         check_metadata(&self.settings.limits, &request.metadata)?;
         self.info.metadata = request.metadata;
         self.tell_counts(now);
+        self.agents_of_change();
         Ok(Answer::Room(self.info.clone()))
     }
 

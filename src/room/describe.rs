@@ -49,13 +49,7 @@ impl Room {
     }
 
     pub(super) fn server_info(&self) -> ServerInfo {
-        ServerInfo {
-            version: EMULATED_VERSION.to_owned(),
-            protocol: PROTOCOL as i32,
-            node_id: self.settings.node_id.clone(),
-            agent_protocol: 1,
-            ..Default::default()
-        }
+        server_info(&self.settings.node_id)
     }
 
     /// The room's codecs without RTX and without what this client must not publish; VP8 and H264 first, other video,
@@ -95,6 +89,17 @@ impl Room {
             .iter()
             .map(|server| ice_server(now, server, participant.sid.as_str()))
             .collect()
+    }
+}
+
+/// What clients and workers are told of this server.
+pub fn server_info(node_id: &str) -> ServerInfo {
+    ServerInfo {
+        version: EMULATED_VERSION.to_owned(),
+        protocol: PROTOCOL as i32,
+        node_id: node_id.to_owned(),
+        agent_protocol: 1,
+        ..Default::default()
     }
 }
 

@@ -110,7 +110,10 @@ impl Room {
             participant.state = participant_info::State::Joined;
         }
         self.refresh_token(now, seat);
-        self.ends_at = None;
+        // Agents and recorders keep no room alive.
+        if !self.is_deserted() {
+            self.ends_at = None;
+        }
         for request in join.add_tracks {
             self.add_track(now, seat, request);
         }

@@ -65,6 +65,16 @@ impl Room {
         self.end(now);
     }
 
+    /// Nobody has come back in time: agents and recorders that are left are told, and it is over.
+    pub(super) fn close(&mut self, now: Now) {
+        self.ends_at = None;
+        let seats: Vec<Seat> = self.participants.keys().copied().collect();
+        for seat in seats {
+            self.remove(now, seat, DisconnectReason::RoomClosed);
+        }
+        self.end(now);
+    }
+
     /// Ends a participant with `leave` (action DISCONNECT) and tells the others.
     pub(super) fn remove(&mut self, now: Now, seat: Seat, reason: DisconnectReason) {
         self.say_leave(seat, reason, leave_request::Action::Disconnect, false);
@@ -157,7 +167,7 @@ impl Room {
         } else {
             self.forget_pending(&info.sid);
         }
-        if self.participants.is_empty() {
+        if self.is_deserted() && (self.ends_at.is_none() || !participant.is_dependent()) {
             self.ends_at = Some(now.at + self.settings.defaults.departure_timeout);
         }
     }

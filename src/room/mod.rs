@@ -11,6 +11,7 @@
 //! recordings in `tests/interop`.
 
 mod admin;
+mod agents;
 mod census;
 mod connection;
 mod data;
@@ -35,7 +36,9 @@ mod update;
 mod webhooks;
 
 pub use admin::{Answer, Call, CallError, CallId, configuration_of};
+pub use agents::Fact;
 pub use census::Census;
+pub use describe::server_info;
 pub use join::JoinRefused;
 pub use participant::Seat;
 
@@ -92,6 +95,8 @@ pub enum Output {
     Close(SessionId),
     /// Tell the receivers of webhooks.
     Webhook(Box<proto::WebhookEvent>),
+    /// Tell the keeper of agents.
+    Agent(Box<Fact>),
     /// Give a call its answer.
     Answer(CallId, Box<Result<Answer, CallError>>),
     /// Hand a command to a worker. In `OpenTransport`, `events` is filled in by the owner.
@@ -185,6 +190,8 @@ pub struct Room {
     update: update::Pending,
     rpcs: rpc::Rpcs,
     nonces: admin::Nonces,
+    /// Agents that its configuration names, until it starts.
+    agents: Vec<proto::RoomAgentDispatch>,
     outputs: VecDeque<Output>,
     /// Counts what changed the room's record, counts of people included.
     revision: u64,
@@ -242,6 +249,7 @@ impl Room {
             update: update::Pending::new(now.at),
             rpcs: rpc::Rpcs::default(),
             nonces: admin::Nonces::default(),
+            agents: Vec::new(),
             outputs: VecDeque::new(),
             revision: 0,
             finished: false,
@@ -269,6 +277,9 @@ impl Room {
             self.info.metadata.clone_from(&configuration.metadata);
         }
         self.settings.defaults.sync_streams |= configuration.sync_streams;
+        if !configuration.agents.is_empty() {
+            self.agents.clone_from(&configuration.agents);
+        }
         self.revision += 1;
     }
 
@@ -307,6 +318,11 @@ impl Room {
         self.participants.is_empty()
     }
 
+    /// Whether nobody is present but agents and recorders, which do not keep a room alive.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.participants.values().all(Participant::is_dependent)
+    }
+
     /// The worker that most participants of this room have.
     pub fn home(&self) -> Option<WorkerId> {
         let mut counts: BTreeMap<WorkerId, usize> = BTreeMap::new();
@@ -338,9 +354,8 @@ impl Room {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
-        if self.ends_at.is_some_and(|at| at <= now.at) && self.participants.is_empty() {
-            self.ends_at = None;
-            self.end(now);
+        if self.ends_at.take_if(|at| *at <= now.at).is_some() && self.is_deserted() {
+            self.close(now);
         }
         let seats: Vec<Seat> = self.participants.keys().copied().collect();
         for seat in seats {

@@ -11,6 +11,7 @@ impl Room {
     pub fn start(&mut self, now: Now) {
         let room = self.whole();
         self.hook(now, "room_started", room, None, None);
+        self.agents_of_start();
     }
 
     /// The room is over, and nothing more is told of it.
@@ -20,6 +21,7 @@ impl Room {
         }
         let room = self.whole();
         self.hook(now, "room_finished", room, None, None);
+        self.agents_of_end();
     }
 
     /// A participant is ACTIVE. Tracks that its first offer brought along are told now.
@@ -31,6 +33,7 @@ impl Room {
         let tracks: Vec<TrackInfo> = info.tracks.clone();
         let room = self.whole();
         self.hook(now, "participant_joined", room, Some(info), None);
+        self.agents_of_join(seat);
         for track in tracks {
             self.hook_published(now, seat, track);
         }
@@ -44,6 +47,7 @@ impl Room {
             "participant_connection_aborted"
         };
         let room = self.whole();
+        self.agents_of_leave(&info);
         self.hook(now, event, room, Some(info), None);
     }
 
@@ -52,6 +56,7 @@ impl Room {
         let publisher = self.participant(seat).filter(|p| p.is_active());
         if let Some(publisher) = publisher.map(brief) {
             self.hook_track(now, "track_published", publisher, track);
+            self.agents_of_track(seat);
         }
     }
 

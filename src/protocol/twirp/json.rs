@@ -11,13 +11,14 @@
 )]
 
 use livekit_protocol::{
-    AudioTrackFeature, BackupCodecPolicy, Codec, DataTrackFrameEncoding, DataTrackInfo,
-    DataTrackSchemaEncoding, DataTrackSchemaId, DisconnectReason, ListParticipantsResponse,
-    MuteRoomTrackResponse, PacketTrailerFeature, ParticipantInfo, ParticipantPermission,
-    PerformRpcResponse, RemoveParticipantResponse, Room, SimulcastCodecInfo, TimedVersion,
-    TrackInfo, TrackSource, TrackType, VideoLayer, VideoQuality, client_info,
-    data_track_frame_encoding, data_track_schema_encoding, encryption, participant_info,
-    video_layer,
+    AgentDispatch, AgentDispatchState, AudioTrackFeature, BackupCodecPolicy, Codec,
+    DataTrackFrameEncoding, DataTrackInfo, DataTrackSchemaEncoding, DataTrackSchemaId,
+    DisconnectReason, Job, JobRestartPolicy, JobState, JobStatus, JobType,
+    ListAgentDispatchResponse, ListParticipantsResponse, MuteRoomTrackResponse,
+    PacketTrailerFeature, ParticipantInfo, ParticipantPermission, PerformRpcResponse,
+    RemoveParticipantResponse, Room, SimulcastCodecInfo, TimedVersion, TrackInfo, TrackSource,
+    TrackType, VideoLayer, VideoQuality, client_info, data_track_frame_encoding,
+    data_track_schema_encoding, encryption, participant_info, video_layer,
 };
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::collections::{BTreeMap, HashMap};
@@ -170,6 +171,43 @@ messages! {
     ListParticipantsResponse { participants: list }
     MuteRoomTrackResponse { track: message }
     PerformRpcResponse { payload: plain }
+    AgentDispatch {
+        id: plain,
+        agent_name: plain,
+        room: plain,
+        metadata: plain,
+        state: message,
+        restart_policy: name<JobRestartPolicy>,
+        deployment: plain,
+        attributes: map,
+    }
+    AgentDispatchState { jobs: list, created_at: int64, deleted_at: int64 }
+    ListAgentDispatchResponse { agent_dispatches: list }
+    Job {
+        id: plain,
+        dispatch_id: plain,
+        r#type = "type": name<JobType>,
+        room: message,
+        participant: message,
+        namespace: plain,
+        metadata: plain,
+        agent_name: plain,
+        state: message,
+        enable_recording: plain,
+        deployment: plain,
+        attributes: map,
+        enable_redaction: plain,
+    }
+    JobState {
+        status: name<JobStatus>,
+        error: plain,
+        started_at: int64,
+        ended_at: int64,
+        updated_at: int64,
+        participant_identity: plain,
+        worker_id: plain,
+        agent_id: plain,
+    }
 }
 
 /// Stands for all answers without fields.
@@ -302,6 +340,16 @@ mod tests {
             seen += 1;
         }
         assert_eq!(seen, 19);
+    }
+
+    #[test]
+    fn a_dispatch_is_written_as_recorded() {
+        let body = concat!(
+            r#"{"agent_dispatches":[{"id":"AD_vvVqZ5piUhEK","agent_name":"helper","room":"admin","metadata":"x","#,
+            r#""state":{"jobs":[],"created_at":"1795203014830056937","deleted_at":"0"},"#,
+            r#""restart_policy":"JRP_ON_FAILURE","deployment":"","attributes":{}}]}"#
+        );
+        assert_eq!(again::<ListAgentDispatchResponse>(body), body);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The room's promises, driven as its task drives it: requests and events in, messages and commands out.
 
 mod admin;
+mod agents;
 mod calls;
 mod dynacast;
 mod resuming;
@@ -27,6 +28,7 @@ struct Lab {
     closed: Vec<SessionId>,
     commands: Vec<Command>,
     hooks: Vec<proto::WebhookEvent>,
+    facts: Vec<Fact>,
     answers: Vec<(CallId, Result<Answer, CallError>)>,
     opened: Vec<TransportId>,
     sessions: u64,
@@ -60,6 +62,7 @@ impl Lab {
             closed: Vec::new(),
             commands: Vec::new(),
             hooks: Vec::new(),
+            facts: Vec::new(),
             answers: Vec::new(),
             opened: Vec::new(),
             sessions: 0,
@@ -131,6 +134,7 @@ impl Lab {
                         .push((session, message.message().unwrap().clone()));
                 }
                 Output::Webhook(event) => self.hooks.push(*event),
+                Output::Agent(fact) => self.facts.push(*fact),
                 Output::Close(session) => self.closed.push(session),
                 Output::Answer(id, answer) => self.answers.push((id, *answer)),
                 Output::Net(_, RoomCommand::Open { id, .. }) => self.opened.push(id),

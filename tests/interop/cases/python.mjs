@@ -37,5 +37,11 @@ export const pythonCases = [
   ...['h264', 'vp9', 'av1'].flatMap((codec) =>
     both(`python-${codec}`, `${codec}, 320x180`, load('--size', '320x180', '--codec', codec, '-n', '5'))),
   ...both('python-messages', 'reliable and lossy messages', messages('-n', '200', '--limit', '10')),
+  {
+    name: 'python-agent',
+    about: 'agents of a livekit-agents worker join rooms: by themselves, by token, by dispatch, and in a killed one\'s place',
+    timeout: 180,
+    run: (test) => runPython(test, 'agent', []),
+  },
   ...both('python-messages-loss', '1,000 reliable messages at 5 % loss', (single) => (test) => messagesUnderLoss(test, single), { server: LOSSY_SERVER, over: [] }),
 ];
