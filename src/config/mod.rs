@@ -3,6 +3,9 @@
 //! Two readers make it: the add-on's flat options and LiveKit's `livekit.yaml` (both in [`crate::options`]).
 //! [`Config::from_options`] tells all problems at once.
 
+pub mod addon;
+pub mod certificate;
+pub mod cidr;
 mod keys;
 mod network;
 pub mod problem;
@@ -12,6 +15,7 @@ mod room;
 #[cfg(test)]
 mod tests;
 
+use crate::config::cidr::Cidr;
 use crate::config::problem::{Findings, Problem, Warning};
 use crate::config::read::Reader;
 use crate::options::yaml::Value;
@@ -20,6 +24,7 @@ use crate::plan::IceServer;
 use crate::secret::Secret;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that was decided at start.
@@ -43,6 +48,10 @@ pub struct Config {
     pub log: Log,
     /// `--dev`.
     pub development: bool,
+    /// Where people reach the server from outside.
+    pub public: Public,
+    /// What only the Home Assistant app has; `None`: this is no app.
+    pub app: Option<App>,
 }
 
 impl Config {
@@ -57,16 +66,27 @@ impl Config {
                 &options.origin,
                 fault.line.unwrap_or(0),
                 fault.message.clone(),
-                if fault.line.is_some() {
-                    "look at this line and the one above it"
-                } else {
-                    "type the path of a readable file"
+                match (&options.addon, fault.line) {
+                    (Some(_), _) => {
+                        "save the app's configuration and start it again: Home Assistant then writes this file anew"
+                    }
+                    (None, Some(_)) => "look at this line and the one above it",
+                    (None, None) => "type the path of a readable file",
                 },
             );
             return Err(reader.found.problems);
         }
         let development = reader.boolean("development", false);
         let bind = network::bind(&mut reader, development);
+        if let Some(addon) = &options.addon {
+            let (config, found) = addon::config(options, addon, &bind, cores);
+            reader.found.problems.extend(found.problems);
+            return if reader.found.problems.is_empty() {
+                Ok((config, found.warnings))
+            } else {
+                Err(reader.found.problems)
+            };
+        }
         let http = network::http(&mut reader, &bind);
         let rtc = network::rtc(&mut reader, &bind, &options.files, cores, development);
         network::check_ports(&mut reader, &http, &rtc);
@@ -81,6 +101,8 @@ impl Config {
             limits: room::limits(&mut reader),
             log: log(&mut reader),
             development,
+            public: Public::default(),
+            app: None,
         };
         let mut found = reader.found;
         warn_of_what_has_no_effect(&mut found, options);
@@ -154,36 +176,86 @@ fn log(reader: &mut Reader<'_>) -> Log {
     };
     let level = match reader.text(path) {
         None => default.level,
-        Some((text, line)) => match text.to_ascii_lowercase().as_str() {
-            "trace" => tracing::Level::TRACE,
-            "debug" => tracing::Level::DEBUG,
-            "info" | "notice" => tracing::Level::INFO,
-            "warn" | "warning" => tracing::Level::WARN,
-            "error" | "fatal" | "panic" => tracing::Level::ERROR,
-            _ => {
-                reader.found.problem(
-                    path,
-                    line,
-                    format!("{text:?} is no level"),
-                    "type error, warn, info, debug or trace",
-                );
-                default.level
-            }
-        },
+        Some((text, line)) => level(text).unwrap_or_else(|| {
+            reader.found.problem(
+                path,
+                line,
+                format!("{text:?} is no level"),
+                "type error, warn, info, debug or trace",
+            );
+            default.level
+        }),
     };
     Log {
         level,
         json: reader.boolean("logging.json", default.json),
+        colour: None,
     }
 }
 
+/// A level by any of its names.
+fn level(text: &str) -> Option<tracing::Level> {
+    Some(match text.to_ascii_lowercase().as_str() {
+        "trace" => tracing::Level::TRACE,
+        "debug" => tracing::Level::DEBUG,
+        "info" | "notice" => tracing::Level::INFO,
+        "warn" | "warning" => tracing::Level::WARN,
+        "error" | "fatal" | "panic" => tracing::Level::ERROR,
+        _ => return None,
+    })
+}
+
 /// The HTTP listener.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Http {
     /// Port for everything HTTP.
     pub port: u16,
     /// Addresses to bind; empty: all, v6 and v4.
     pub bind: Vec<IpAddr>,
+    /// The certificate's files, when the listener itself does TLS.
+    pub tls: Option<Tls>,
+    /// Whose `X-Forwarded-*` is believed, beside this machine's own.
+    pub trusted_proxies: Vec<Cidr>,
+}
+
+/// A certificate and its key, both PEM; they belong together, or were so at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Where people reach the server from outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Public {
+    /// The name, in lower case.
+    pub domain: Option<String>,
+    /// `https://calls.example.org`, without a slash at its end; `None`: under the `Host` of each request.
+    pub url: Option<String>,
+}
+
+/// What only the Home Assistant app has.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// Where it keeps its own files, each by write and rename.
+    pub data: PathBuf,
+    /// Where the API key comes from.
+    pub login: Login,
+    /// The Matrix homeserver, without a slash at its end.
+    pub homeserver: Option<String>,
+}
+
+/// Where the app's API key comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// The user has typed it.
+    Typed,
+    /// An earlier start made it and kept it in `data`.
+    Kept,
+    /// It was made just now and is to be kept.
+    New,
 }
 
 /// Media sockets and addresses.
@@ -191,12 +263,16 @@ pub struct Http {
 pub struct Rtc {
     /// One UDP port per worker, at most one worker per core is started.
     pub udp_ports: Vec<u16>,
+    /// Ports of the same range, to take where one of `udp_ports` is taken.
+    pub udp_spares: Vec<u16>,
     /// ICE-TCP; `None`: off.
     pub tcp_port: Option<u16>,
     /// Addresses that media sockets bind; empty: wildcard per family.
     pub bind: Vec<IpAddr>,
     /// Addresses that clients are told instead of what the interfaces have; at most one per family.
     pub node_ip: Vec<IpAddr>,
+    /// Addresses that clients are told beside what the interfaces have: a router's in front.
+    pub external_ips: Vec<IpAddr>,
     /// Ask `stun_servers` for our public address.
     pub use_external_ip: bool,
     /// Send no ICE checks of our own.
@@ -321,6 +397,8 @@ pub struct Log {
     pub level: tracing::Level,
     /// One JSON object a line instead of text.
     pub json: bool,
+    /// Colours; `None`: on a terminal.
+    pub colour: Option<bool>,
 }
 
 impl Default for Room {
@@ -375,6 +453,7 @@ impl Default for Log {
         Self {
             level: tracing::Level::INFO,
             json: false,
+            colour: None,
         }
     }
 }

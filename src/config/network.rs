@@ -19,7 +19,7 @@ const DEV_UDP_PORT: u16 = 7882;
 /// First media port when nothing is said: the start of LiveKit's default range.
 const FIRST_UDP_PORT: u16 = 50_000;
 /// How long a TURN password is valid (livekit 1.13.5): the default, and the most.
-const TURN_TTL: Duration = Duration::from_secs(14_400);
+pub(crate) const TURN_TTL: Duration = Duration::from_secs(14_400);
 const MAX_TURN_TTL: Duration = Duration::from_secs(86_400);
 
 pub(crate) fn http(reader: &mut Reader<'_>, bind: &[IpAddr]) -> Http {
@@ -37,6 +37,7 @@ pub(crate) fn http(reader: &mut Reader<'_>, bind: &[IpAddr]) -> Http {
     Http {
         port: port.unwrap_or(HTTP_PORT),
         bind: bind.to_vec(),
+        ..Http::default()
     }
 }
 
@@ -87,6 +88,8 @@ pub(crate) fn rtc(
     let is_loopback_only = !bind.is_empty() && bind.iter().all(IpAddr::is_loopback);
     Rtc {
         udp_ports: udp_ports(reader, cores, development),
+        udp_spares: Vec::new(),
+        external_ips: Vec::new(),
         tcp_port,
         bind: bind.to_vec(),
         node_ip: node_ip(reader),

@@ -1,5 +1,6 @@
-//! Whose address a request has: the peer's, or what a proxy on this machine says of it.
+//! Whose address a request has: the peer's, or what a proxy says of it that is believed.
 
+use crate::config::cidr::Cidr;
 use axum::http::HeaderMap;
 use std::net::IpAddr;
 
@@ -9,12 +10,12 @@ const MAX_ADDRESS: usize = 64;
 /// Headers in the order of livekit 1.13.5 `GetClientIP`.
 const HEADERS: [&str; 3] = ["cf-connecting-ip", "x-forwarded-for", "x-real-ip"];
 
-/// The client's address as text. Headers count only from a proxy on this machine: anybody can write them.
-pub(super) fn of_client(headers: &HeaderMap, peer: Option<IpAddr>) -> String {
+/// The client's address as text. Headers count only from this machine and from `trusted`: anybody can write them.
+pub(super) fn of_client(headers: &HeaderMap, peer: Option<IpAddr>, trusted: &[Cidr]) -> String {
     let Some(peer) = peer.map(|ip| ip.to_canonical()) else {
         return String::new();
     };
-    if peer.is_loopback() {
+    if peer.is_loopback() || trusted.iter().any(|range| range.contains(peer)) {
         let told = HEADERS
             .iter()
             .filter_map(|name| headers.get(*name)?.to_str().ok())
@@ -48,11 +49,24 @@ mod tests {
         ]);
         for peer in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             let peer = Some(peer.parse().unwrap());
-            assert_eq!(of_client(&all, peer), "192.0.2.2");
+            assert_eq!(of_client(&all, peer, &[]), "192.0.2.2");
             let real = headers(&[("x-real-ip", "192.0.2.3"), ("x-forwarded-for", " ")]);
-            assert_eq!(of_client(&real, peer), "192.0.2.3");
+            assert_eq!(of_client(&real, peer, &[]), "192.0.2.3");
             let cloud = headers(&[("cf-connecting-ip", "2001:db8::1"), ("x-real-ip", "a")]);
-            assert_eq!(of_client(&cloud, peer), "2001:db8::1");
+            assert_eq!(of_client(&cloud, peer, &[]), "2001:db8::1");
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed() {
+        let all = headers(&[("x-forwarded-for", "192.0.2.2")]);
+        let trusted = [Cidr::parse("172.30.32.0/23").unwrap()];
+        for (peer, told) in [
+            ("::ffff:172.30.33.4", "192.0.2.2"),
+            ("172.30.34.1", "172.30.34.1"),
+        ] {
+            let peer = Some(peer.parse().unwrap());
+            assert_eq!(of_client(&all, peer, &trusted), told);
         }
     }
 
@@ -60,10 +74,10 @@ mod tests {
     fn nobody_else_is() {
         let all = headers(&[("x-forwarded-for", "192.0.2.2")]);
         let peer = Some("::ffff:198.51.100.1".parse().unwrap());
-        assert_eq!(of_client(&all, peer), "198.51.100.1");
+        assert_eq!(of_client(&all, peer, &[]), "198.51.100.1");
         let long = headers(&[("x-forwarded-for", &"1".repeat(65))]);
         let peer = Some("127.0.0.1".parse().unwrap());
-        assert_eq!(of_client(&long, peer), "127.0.0.1");
-        assert_eq!(of_client(&all, None), "");
+        assert_eq!(of_client(&long, peer, &[]), "127.0.0.1");
+        assert_eq!(of_client(&all, None, &[]), "");
     }
 }

@@ -246,6 +246,7 @@ mod tests {
         config::Http {
             port,
             bind: bind.iter().map(|ip| ip.parse().unwrap()).collect(),
+            ..config::Http::default()
         }
     }
 

@@ -53,6 +53,8 @@ pub struct App {
     pub limits: config::Limits,
     /// Serve `/try`.
     pub development: bool,
+    /// Whose `X-Forwarded-*` is believed, beside this machine's own.
+    pub trusted_proxies: Vec<config::cidr::Cidr>,
 }
 
 impl App {
@@ -65,6 +67,7 @@ impl App {
             keys: config.keys.clone(),
             limits: config.limits.clone(),
             development: config.development,
+            trusted_proxies: config.http.trusted_proxies.clone(),
         }
     }
 }

@@ -228,7 +228,7 @@ fn read(
             .get(USER_AGENT)
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default(),
-        address: &address::of_client(&headers, peer),
+        address: &address::of_client(&headers, peer, &app.trusted_proxies),
     };
     join_request::read(&query, must_wrap, claims, api_key, caller)
         .map_err(|fault| Refusal::new(StatusCode::BAD_REQUEST, fault.to_string()))

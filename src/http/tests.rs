@@ -27,6 +27,7 @@ fn app(development: bool) -> Arc<App> {
         keys: config::Keys(vec![("devkey".to_owned(), Secret::new(SECRET.to_owned()))]),
         limits: config::Limits::default(),
         development,
+        trusted_proxies: Vec::new(),
     })
 }
 
@@ -280,6 +281,7 @@ fn listening(tasks: &Tasks) -> SocketAddr {
     let http = config::Http {
         port: 0,
         bind: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        ..config::Http::default()
     };
     let bound = listener::start(&http, &router(&app(false)), tasks).unwrap();
     bound.addresses[0]

@@ -72,6 +72,7 @@ pub fn serve(
     let listener = config::Http {
         port: prometheus.port,
         bind: config.http.bind.clone(),
+        ..config::Http::default()
     };
     let page = Page {
         sources,

@@ -27,6 +27,7 @@ pub(super) struct Advertiser {
     source: Option<Ipv4Addr>,
     stun_servers: Vec<String>,
     external: Option<Ipv4Addr>,
+    given: Vec<IpAddr>,
 }
 
 impl Advertiser {
@@ -40,7 +41,8 @@ impl Advertiser {
             IpAddr::V4(v4) if !v4.is_loopback() => Some(*v4),
             _ => None,
         });
-        let given = rtc.node_ip.iter().any(IpAddr::is_ipv4);
+        let mut known = rtc.node_ip.iter().chain(&rtc.external_ips);
+        let given = known.any(IpAddr::is_ipv4);
         Self {
             rules: Rules::new(rtc),
             bound,
@@ -49,6 +51,7 @@ impl Advertiser {
             source: source.filter(|_| rtc.use_external_ip && !given),
             stun_servers: rtc.stun_servers.clone(),
             external: None,
+            given: rtc.external_ips.clone(),
         }
     }
 
@@ -59,10 +62,15 @@ impl Advertiser {
             Vec::new()
         });
         let mut addresses = self.rules.usable(&interfaces, &self.ips);
-        if let Some(external) = self.external.map(IpAddr::V4)
-            && !addresses.contains(&external)
+        for external in self
+            .given
+            .iter()
+            .copied()
+            .chain(self.external.map(IpAddr::V4))
         {
-            addresses.push(external);
+            if !addresses.contains(&external) {
+                addresses.push(external);
+            }
         }
         addresses
     }

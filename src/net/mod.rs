@@ -70,6 +70,17 @@ pub enum StartError {
         /// Where the port is configured.
         option: &'static str,
     },
+    /// Other programs have every port of the range.
+    #[error(
+        "every UDP port from {first} to {last} is in use by another program: stop that program, or set \
+         `rtc_udp_port_min` and `rtc_udp_port_max` to free ports"
+    )]
+    AllInUse {
+        /// The first.
+        first: u16,
+        /// The last.
+        last: u16,
+    },
     /// The port is reserved for root.
     #[error("{proto} port {port} is not allowed to this user: set `{option}` to a port above 1023")]
     Denied {
@@ -183,17 +194,11 @@ impl Net {
                 "more UDP ports than cores: the last ones stay closed"
             );
         }
-        let mut sockets = Vec::new();
-        for index in 0..count {
-            sockets.push(match rtc.udp_ports.get(index) {
-                Some(&port) => udp::bind_all(&rtc.bind, port, Proto::Udp, udp::Udp::bind)?,
-                None => Vec::new(),
-            });
-        }
         let listeners = match rtc.tcp_port {
             Some(port) => udp::bind_all(&rtc.bind, port, Proto::Tcp, tcp::bind)?,
             None => Vec::new(),
         };
+        let sockets = media_sockets(rtc, count)?;
         udp::report_buffers(sockets.iter().flatten());
         let tcp_bound = listeners
             .iter()
@@ -396,6 +401,46 @@ impl Handle {
         let seat = self.0.seats.get(usize::from(worker.0));
         debug_assert!(seat.is_some(), "{worker:?} was never started");
         seat
+    }
+}
+
+/// The sockets of each worker. Where a port is taken, a spare one of the range stands in; fewer workers are better than
+/// none.
+fn media_sockets(rtc: &config::Rtc, count: usize) -> Result<Vec<Vec<udp::Udp>>, StartError> {
+    let mut sockets = Vec::new();
+    let mut taken = Vec::new();
+    let mut failure = None;
+    for &port in rtc.udp_ports.iter().chain(&rtc.udp_spares) {
+        if sockets.len() == count {
+            break;
+        }
+        match udp::bind_all(&rtc.bind, port, Proto::Udp, udp::Udp::bind) {
+            Ok(bound) => sockets.push(bound),
+            Err(error @ StartError::InUse { .. }) if !rtc.udp_spares.is_empty() => {
+                taken.push(port.to_string());
+                failure = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match failure {
+        Some(_) if sockets.is_empty() => Err(StartError::AllInUse {
+            first: rtc.udp_ports.first().copied().unwrap_or_default(),
+            last: rtc.udp_spares.last().copied().unwrap_or_default(),
+        }),
+        _ => {
+            if !taken.is_empty() {
+                tracing::info!(
+                    "UDP ports in use by other programs are passed over: {}",
+                    taken.join(", ")
+                );
+            }
+            // Media may be on TCP alone: then there is one worker without a UDP socket.
+            if sockets.is_empty() {
+                sockets.push(Vec::new());
+            }
+            Ok(sockets)
+        }
     }
 }
 

@@ -3,6 +3,8 @@ use super::*;
 fn rtc() -> config::Rtc {
     config::Rtc {
         udp_ports: vec![0],
+        udp_spares: Vec::new(),
+        external_ips: Vec::new(),
         tcp_port: Some(0),
         bind: vec![[127, 0, 0, 1].into()],
         node_ip: Vec::new(),

@@ -1,68 +1,146 @@
-//! The earlier LiveKit add-on's flat option names, as `/data/options.json` holds them.
+//! What the Home Assistant app reads: the flat options of `/data/options.json`, named as the earlier LiveKit add-on
+//! named them, and what belongs to them in `/data` and `/ssl`.
+//!
+//! Driven by [`crate::options::source`]. Plain data: [`crate::config`] decides what it means.
 
 use crate::options::Options;
-use crate::options::yaml::{Fault, Node, Value};
+use crate::options::yaml::Fault;
+use crate::secret::Secret;
+use serde_json::{Map, Value};
+use std::fmt;
+use std::path::PathBuf;
 
-/// The add-on's name of each option, and LiveKit's path.
-const NAMES: &[(&str, &str)] = &[
-    ("http_port", "port"),
-    ("rtc_tcp_port", "rtc.tcp_port"),
-    ("rtc_udp_port_min", "rtc.port_range_start"),
-    ("rtc_udp_port_max", "rtc.port_range_end"),
-    ("external_ip", "rtc.node_ip"),
-    ("use_ice_lite", "rtc.use_ice_lite"),
-    ("log_level", "logging.level"),
-];
+/// An API key and its secret.
+pub type Pair = (String, Secret<String>);
 
-/// Options of the add-on's JSON.
-pub fn read(origin: &str, text: &str) -> Options {
-    let mut options = Options {
-        origin: origin.to_owned(),
-        ..Options::default()
-    };
-    let json: serde_json::Value = match serde_json::from_str(text) {
-        Ok(json) => json,
+/// The app's options and what stands beside them.
+#[derive(Clone)]
+pub struct Addon {
+    /// Names and values, as Home Assistant's Supervisor wrote them.
+    pub map: Map<String, Value>,
+    /// Where the app keeps its own files: `/data`.
+    pub data: PathBuf,
+    /// Where certificates are: `/ssl`.
+    pub ssl: PathBuf,
+    /// The pair that an earlier start made and kept in `data`, or why it cannot be read.
+    pub kept: Result<Option<Pair>, String>,
+    /// A pair made just now, for when there is none.
+    pub fresh: Pair,
+    /// The wall clock at start, in seconds since 1970.
+    pub now: u64,
+    /// Whether Home Assistant's Supervisor runs us: then the log goes to its panel.
+    pub is_managed: bool,
+}
+
+impl fmt::Debug for Addon {
+    /// Values may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Addon")
+            .field("names", &self.map.keys().collect::<Vec<_>>())
+            .field("data", &self.data)
+            .field("ssl", &self.ssl)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Addon {
+    /// The name of the file in `data` that holds the pair.
+    pub const KEPT: &str = "keys.json";
+
+    /// The text at a name; `None` where there is none, an empty one, or something else.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.map
+            .get(name)?
+            .as_str()
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+    }
+
+    /// The path of a file in `/ssl` that an option names; `/ssl/x.pem` counts as `x.pem`.
+    pub fn ssl_path(&self, name: &str) -> PathBuf {
+        self.ssl.join(Self::ssl_name(name))
+    }
+
+    /// The same without the directory.
+    pub fn ssl_name(name: &str) -> &str {
+        name.strip_prefix("/ssl/").unwrap_or(name)
+    }
+
+    /// Files that the options name: certificate and key, when TLS is asked for.
+    pub fn files(&self) -> Vec<PathBuf> {
+        if self.map.get("use_ssl") != Some(&Value::Bool(true)) {
+            return Vec::new();
+        }
+        [("cert_file", CERTIFICATE), ("pkey_file", KEY)]
+            .into_iter()
+            .map(|(name, default)| self.text(name).unwrap_or(default))
+            .filter(|name| is_below(name))
+            .map(|name| self.ssl_path(name))
+            .collect()
+    }
+}
+
+/// What Home Assistant's Let's Encrypt app writes: certificate and key.
+pub const CERTIFICATE: &str = "fullchain.pem";
+/// See [`CERTIFICATE`].
+pub const KEY: &str = "privkey.pem";
+
+/// Whether a name leads to a file below `/ssl` and not beside it.
+pub fn is_below(name: &str) -> bool {
+    let name = Addon::ssl_name(name);
+    !name.starts_with('/') && name.split('/').all(|part| !part.is_empty() && part != "..")
+}
+
+/// The names and values of `options.json`, or why it cannot be understood.
+pub fn parse(text: &str) -> Result<Map<String, Value>, Fault> {
+    let fault = |line, message: String| Fault { line, message };
+    if text.trim().is_empty() {
+        return Err(fault(None, "the file is empty".to_owned()));
+    }
+    match serde_json::from_str(text) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(fault(
+            None,
+            "this is JSON, but no list of options in braces".to_owned(),
+        )),
         Err(error) => {
-            options.unreadable = Some(Fault {
-                line: Some(error.line() as u32),
-                message: "this is no JSON".to_owned(),
-            });
-            return options;
+            let message = if error.is_eof() {
+                "the file ends in the middle"
+            } else {
+                "this is no JSON"
+            };
+            let line = u32::try_from(error.line()).ok();
+            Err(fault(line, message.to_owned()))
         }
+    }
+}
+
+/// The kept pair out of its file.
+pub fn parse_kept(text: &str) -> Option<Pair> {
+    let map = parse(text).ok()?;
+    let filled = |name: &str| {
+        map.get(name)?
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
     };
-    let tree = Node::from_json(&json);
-    let typed = |name: &str| match tree.at(name).map(|node| &node.value) {
-        Some(Value::Text { text, .. }) if !text.is_empty() => Some(text.clone()),
-        _ => None,
-    };
-    for (name, path) in NAMES {
-        if let Some(value) = typed(name) {
-            options.root.set(path, Node::text(&value));
-            options.known_as.push((path, (*name).to_owned()));
-        }
+    Some((filled("api_key")?, Secret::new(filled("api_secret")?)))
+}
+
+/// The text of that file.
+pub fn write_kept(pair: &Pair) -> String {
+    let (key, secret) = pair;
+    let json = serde_json::json!({ "api_key": key, "api_secret": secret.reveal() });
+    format!("{json:#}\n")
+}
+
+/// Options that hold an app's.
+pub(super) fn options(origin: String, addon: Addon) -> Options {
+    Options {
+        origin,
+        addon: Some(addon),
+        ..Options::default()
     }
-    if typed("log_level").is_none() && typed("verbose").as_deref() == Some("true") {
-        options.root.set("logging.level", Node::text("debug"));
-    }
-    if let (Some(key), Some(secret)) = (typed("api_key"), typed("api_secret")) {
-        let entry = Node {
-            line: 0,
-            value: Value::Map(vec![(key, Node::text(&secret))]),
-        };
-        options.root.set("keys", entry);
-    }
-    options.known_as.push(("keys", "api_secret".to_owned()));
-    for (name, _) in tree.entries() {
-        if !NAMES.iter().any(|(known, _)| known == name)
-            && !["api_key", "api_secret", "verbose"].contains(&name.as_str())
-            && typed(name).is_some_and(|value| value != "false")
-        {
-            options
-                .ignored
-                .push((name.clone(), "this option has no effect yet"));
-        }
-    }
-    options
 }
 
 #[cfg(test)]
@@ -70,28 +148,56 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flat_names_become_livekits_paths() {
-        let options = read(
-            "/data/options.json",
-            r#"{"http_port": 8080, "rtc_udp_port_min": 1000, "rtc_udp_port_max": 1009, "external_ip": "",
-                "api_key": "k", "api_secret": "0123", "verbose": true, "use_ssl": true, "turn_enabled": false}"#,
-        );
-        let text = |path| match &options.root.at(path)?.value {
-            Value::Text { text, .. } => Some(text.as_str()),
-            _ => None,
-        };
-        assert_eq!(text("port"), Some("8080"));
-        assert_eq!(text("rtc.port_range_start"), Some("1000"));
-        assert_eq!(text("rtc.node_ip"), None);
-        assert_eq!(text("logging.level"), Some("debug"));
-        assert_eq!(text("keys.k"), Some("0123"));
-        let ignored: Vec<_> = options.ignored.iter().map(|(name, _)| name).collect();
-        assert_eq!(ignored, ["use_ssl"]);
+    fn broken_files_say_how_they_are_broken() {
+        for (text, line, message) in [
+            ("", None, "the file is empty"),
+            (" \n", None, "the file is empty"),
+            (
+                "{\n\"api_secret\": \"hush",
+                Some(2),
+                "the file ends in the middle",
+            ),
+            ("{\n\"a\": }\n", Some(2), "this is no JSON"),
+            ("domain: x\n", Some(1), "this is no JSON"),
+            (
+                "[1]",
+                None,
+                "this is JSON, but no list of options in braces",
+            ),
+        ] {
+            let fault = parse(text).unwrap_err();
+            assert_eq!(
+                (fault.line, fault.message.as_str()),
+                (line, message),
+                "{text:?}"
+            );
+        }
     }
 
     #[test]
-    fn broken_json_names_its_line() {
-        let options = read("x", "{\n\"a\": }\n");
-        assert_eq!(options.unreadable.unwrap().line, Some(2));
+    fn a_kept_pair_is_read_as_it_was_written() {
+        let pair = ("key".to_owned(), Secret::new("se\"cret".to_owned()));
+        assert_eq!(parse_kept(&write_kept(&pair)), Some(pair));
+        for broken in ["", "{}", "{\"api_key\": \"a\", \"api_secret\": \"\"}", "[]"] {
+            assert_eq!(parse_kept(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn only_names_below_ssl_are_followed() {
+        for name in ["x.pem", "/ssl/x.pem", "sub/x.pem"] {
+            assert!(is_below(name), "{name}");
+        }
+        for name in [
+            "../x.pem",
+            "sub/../../x.pem",
+            "/etc/x.pem",
+            "/ssl/../x.pem",
+            "/ssl//etc/x",
+            "a//b",
+        ] {
+            assert!(!is_below(name), "{name}");
+        }
+        assert_eq!(Addon::ssl_name("/ssl/x.pem"), "x.pem");
     }
 }

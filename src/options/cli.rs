@@ -33,6 +33,15 @@ pub struct Flags {
     /// The same as a text; wins over the file.
     #[arg(long, global = true, value_name = "YAML", env = "LIVEKIT_CONFIG", hide_env_values = true, value_parser = secret)]
     pub config_body: Option<Secret<String>>,
+    /// Options of the Home Assistant app instead of /data/options.json.
+    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["config", "dev"])]
+    pub options: Option<PathBuf>,
+    /// Where the app keeps its own files.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/data")]
+    pub data: PathBuf,
+    /// Where the app looks for certificates.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/ssl")]
+    pub ssl: PathBuf,
     /// Try it out: this machine only, key "devkey" with secret "secret".
     #[arg(long, global = true)]
     pub dev: bool,

@@ -27,8 +27,10 @@ pub struct Options {
     pub known_as: Vec<(&'static str, String)>,
     /// Flags, variables and keys that have no effect, with the reason.
     pub ignored: Vec<(String, &'static str)>,
-    /// Files that the tree names (`key_file`, `secret_file`), by the path in the tree.
+    /// Files that the tree names (`key_file`, `secret_file`), by the path in the tree; certificate and key of the app.
     pub files: BTreeMap<String, File>,
+    /// The options of the Home Assistant app; then the tree holds nothing but flags.
+    pub addon: Option<addon::Addon>,
 }
 
 /// A file that was read.

@@ -1,8 +1,11 @@
 //! Reads files and the environment. Nothing else under `options` and `config` touches the system.
 
+use crate::clock::Clock;
+use crate::options::addon::Addon;
 use crate::options::cli::Flags;
 use crate::options::yaml::{Fault, Value};
 use crate::options::{File, Options, addon};
+use crate::random::Random;
 use crate::secret::Secret;
 use std::fs;
 use std::io::Read;
@@ -29,30 +32,85 @@ pub fn load(flags: &Flags) -> Options {
             Ok((text, _)) => Options::from_yaml(&origin, &text),
             Err(reason) => unreadable(&origin, reason),
         }
-    } else if Path::new(ADDON_OPTIONS).exists() {
-        match read(Path::new(ADDON_OPTIONS)) {
-            Ok((text, _)) => addon::read(ADDON_OPTIONS, &text),
-            Err(reason) => unreadable(ADDON_OPTIONS, reason),
-        }
+    } else if let Some(path) = &flags.options {
+        return app(flags, path);
+    } else if !flags.dev && Path::new(ADDON_OPTIONS).exists() {
+        return app(flags, Path::new(ADDON_OPTIONS));
     } else {
         Options::default()
     };
     options.apply_variables(variables());
     options.apply_flags(flags);
     for path in files_of(&options) {
-        let file = match read(Path::new(&path)) {
-            Ok((text, mode)) => File {
-                text: Ok(Secret::new(text)),
-                mode,
-            },
-            Err(reason) => File {
-                text: Err(reason),
-                mode: 0,
-            },
-        };
-        options.files.insert(path, file);
+        options.files.insert(path.clone(), file(Path::new(&path)));
     }
     options
+}
+
+/// What the user typed in the app's form. Variables of livekit-server mean nothing there, and of the flags `--bind`
+/// only.
+fn app(flags: &Flags, path: &Path) -> Options {
+    let origin = path.display().to_string();
+    let map = match read(path) {
+        Ok((text, _)) => addon::parse(&text),
+        Err(message) => Err(Fault {
+            line: None,
+            message,
+        }),
+    };
+    let (map, fault) = match map {
+        Ok(map) => (map, None),
+        Err(fault) => (serde_json::Map::new(), Some(fault)),
+    };
+    let mut random = Random::system();
+    let addon = Addon {
+        map,
+        data: flags.data.clone(),
+        ssl: flags.ssl.clone(),
+        kept: kept(&flags.data.join(Addon::KEPT)),
+        fresh: (
+            format!("API{}", random.text(12)),
+            Secret::new(random.text(43)),
+        ),
+        now: Clock::System.unix_seconds(),
+        is_managed: variables().any(|(name, _)| name == "SUPERVISOR_TOKEN"),
+    };
+    let paths = addon.files();
+    let mut options = addon::options(origin, addon);
+    options.unreadable = fault;
+    for path in paths {
+        let name = path.display().to_string();
+        options.files.insert(name, file(&path));
+    }
+    let bind = Flags {
+        bind: flags.bind.clone(),
+        ..Flags::default()
+    };
+    options.apply_flags(&bind);
+    options
+}
+
+fn kept(path: &Path) -> Result<Option<addon::Pair>, String> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let (text, _) = read(path)?;
+    addon::parse_kept(&text)
+        .map(Some)
+        .ok_or_else(|| "it holds no key and secret".to_owned())
+}
+
+fn file(path: &Path) -> File {
+    match read(path) {
+        Ok((text, mode)) => File {
+            text: Ok(Secret::new(text)),
+            mode,
+        },
+        Err(reason) => File {
+            text: Err(reason),
+            mode: 0,
+        },
+    }
 }
 
 fn unreadable(origin: &str, message: String) -> Options {

@@ -1,13 +1,13 @@
 //! The log: `[12:34:56] INFO: text key=value`, one line an event, as add-ons of Home Assistant write it; or one JSON
 //! object a line.
 //!
-//! Colours only on a terminal. Control characters are escaped, so that nothing a peer says can make a line of its own.
+//! Colours only on a terminal and in Home Assistant's log panel. Control characters are escaped, so that nothing a peer says can make a line of its own.
 //! Other crates are heard from at warn, with debug and trace at info.
 
 use crate::config::Log;
 use chrono::{DateTime, Local, SecondsFormat};
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -21,10 +21,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub(super) fn start(config: &Log) {
     let format = if config.json {
         Format::Json
-    } else if io::stderr().is_terminal() {
-        Format::Colour
     } else {
-        Format::Plain
+        Format::of(config.colour)
     };
     let others = if config.level >= Level::DEBUG {
         LevelFilter::INFO
@@ -45,6 +43,20 @@ pub(super) fn start(config: &Log) {
         .try_init();
     if started.is_err() {
         tracing::debug!("the log had been started already");
+    }
+}
+
+/// Writes one line as the log would, before there is one.
+pub(super) fn say(colour: Option<bool>, level: Level, text: &str) {
+    let pairs = Pairs {
+        message: text.to_owned(),
+        fields: Vec::new(),
+    };
+    let mut line = String::new();
+    let written = Format::of(colour).write(Writer::new(&mut line), Local::now(), level, &pairs, "");
+    if written.is_ok() {
+        // Standard error may be closed; then nobody can be told.
+        drop(io::stderr().write_all(line.as_bytes()));
     }
 }
 
@@ -106,6 +118,15 @@ where
 }
 
 impl Format {
+    /// With colours, without, or as a terminal wants it.
+    fn of(colour: Option<bool>) -> Self {
+        if colour.unwrap_or_else(|| io::stderr().is_terminal()) {
+            Self::Colour
+        } else {
+            Self::Plain
+        }
+    }
+
     fn write(
         self,
         mut writer: Writer<'_>,

@@ -4,7 +4,9 @@
 //! Driven by `main`. It owns the runtime and the signals, and decides nothing else.
 
 mod descriptors;
+mod keep;
 mod log;
+mod ports;
 mod shutdown;
 mod summary;
 mod tools;
@@ -31,6 +33,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+use tracing::Level;
 
 /// Signalling and HTTP need no more threads; media has its own.
 const MAX_THREADS: usize = 2;
@@ -42,7 +45,7 @@ const STACK: usize = 1 << 20;
 pub fn run(cli: &Cli) -> ExitCode {
     let result = match &cli.command {
         None => serve(&cli.flags),
-        Some(command) => tool(&cli.flags, command).map(|()| ExitCode::SUCCESS),
+        Some(command) => tool(&cli.flags, command),
     };
     result.unwrap_or_else(|error| {
         complain(&format!("{error:#}"));
@@ -50,21 +53,32 @@ pub fn run(cli: &Cli) -> ExitCode {
     })
 }
 
-fn tool(flags: &Flags, command: &Command) -> Result<()> {
+fn tool(flags: &Flags, command: &Command) -> Result<ExitCode> {
+    let options = match command {
+        Command::GenerateKeys | Command::Token(_) => source::load(flags),
+        Command::Healthcheck | Command::Ports => without_keys(source::load(flags)),
+    };
+    let configure = || configure(&options).map(|(config, _)| config);
     let text = match command {
-        Command::GenerateKeys => tools::generate_keys(&mut Random::system()),
-        Command::Healthcheck => {
-            tools::healthcheck(&configure(&without_keys(source::load(flags)))?.0.http)?;
-            "OK\n".to_owned()
-        }
-        Command::Ports => tools::ports(&configure(&without_keys(source::load(flags)))?.0),
-        Command::Token(token) => {
-            let (config, _) = configure(&source::load(flags))?;
-            tools::token(&config, token, Clock::System)? + "\n"
-        }
+        Command::GenerateKeys => Some(tools::generate_keys(&mut Random::system())),
+        Command::Healthcheck => match configure() {
+            Some(config) => {
+                tools::healthcheck(&config.http)?;
+                Some("OK\n".to_owned())
+            }
+            None => None,
+        },
+        Command::Ports => configure().map(|config| tools::ports(&config)),
+        Command::Token(token) => match configure() {
+            Some(config) => Some(tools::token(&config, token, Clock::System)? + "\n"),
+            None => None,
+        },
+    };
+    let Some(text) = text else {
+        return Ok(ExitCode::FAILURE);
     };
     io::stdout().write_all(text.as_bytes())?;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What asks for ports only has no need of keys, and often no right to read them.
@@ -73,19 +87,33 @@ fn without_keys(mut options: Options) -> Options {
     // Signed by one of the keys.
     options.root.set("webhook", Node::default());
     options.keys = Some(Secret::new(format!("none: {:032}", 0)));
+    if let Some(addon) = &mut options.addon {
+        for name in ["api_key", "api_secret", "webhook_urls"] {
+            addon.map.remove(name);
+        }
+        addon.kept = Ok(None);
+    }
     options
 }
 
 /// Errors are those before the log has started; later ones are in it.
 fn serve(flags: &Flags) -> Result<ExitCode> {
-    let (config, warnings) = configure(&source::load(flags))?;
+    let options = source::load(flags);
+    let Some((config, warnings)) = configure(&options) else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let taken = ports::taken(&config);
+    if !taken.is_empty() {
+        tell(&options, &taken);
+        return Ok(ExitCode::FAILURE);
+    }
     log::start(&config.log);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     descriptors::raise_limit();
     let runtime = runtime()?;
-    let result = runtime.block_on(start_and_stop(&config));
+    let result = keep::new_key(&config).and_then(|()| runtime.block_on(start_and_stop(&config)));
     // Nothing that is left may keep the process: the stop list has waited for what is worth waiting for.
     runtime.shutdown_background();
     Ok(match result {
@@ -144,15 +172,26 @@ async fn start_and_stop(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// The configuration, or all problems on standard error and one sentence for the exit.
-fn configure(options: &Options) -> Result<(Config, Vec<Warning>)> {
+/// The configuration; `None` when it has problems, and then all of them have been told.
+fn configure(options: &Options) -> Option<(Config, Vec<Warning>)> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    Config::from_options(options, cores).map_err(|problems| {
-        for problem in &problems {
-            complain(&problem.to_string());
+    Config::from_options(options, cores)
+        .map_err(|problems| tell(options, &problems))
+        .ok()
+}
+
+/// All problems and one sentence for the exit: in the words of the log where its panel is what the user looks at.
+fn tell(options: &Options, problems: &[Problem]) {
+    let lines = problems
+        .iter()
+        .map(ToString::to_string)
+        .chain([verdict(options, problems)]);
+    for line in lines {
+        match &options.addon {
+            Some(addon) => log::say(addon.is_managed.then_some(true), Level::ERROR, &line),
+            None => complain(&line),
         }
-        anyhow::anyhow!("{}", verdict(options, &problems))
-    })
+    }
 }
 
 fn verdict(options: &Options, problems: &[Problem]) -> String {
@@ -160,7 +199,9 @@ fn verdict(options: &Options, problems: &[Problem]) -> String {
         1 => "one problem".to_owned(),
         count => format!("{count} problems"),
     };
-    if options.origin.is_empty() {
+    if options.addon.is_some() {
+        format!("Parlor does not start: {many} in its configuration")
+    } else if options.origin.is_empty() {
         format!("{many}; without a configuration, parlor --dev is the way to try it")
     } else {
         format!("{many} in {}", options.origin)

@@ -200,7 +200,7 @@ mod tests {
             });
             let http = Http {
                 port,
-                bind: Vec::new(),
+                ..Http::default()
             };
             assert_eq!(healthcheck(&http).is_ok(), is_well, "{answer}");
             server.join().unwrap();
