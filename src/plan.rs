@@ -528,6 +528,62 @@ pub enum Event {
         /// Whether it had ever sent anything.
         sent: bool,
     },
+    /// How the tracks of a transport fared in the last five seconds; told while it has any.
+    Quality {
+        /// The transport.
+        id: TransportId,
+        /// All its tracks.
+        report: Box<QualityReport>,
+    },
+}
+
+/// How the tracks of one transport fared since the report before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QualityReport {
+    /// The round trip, when the peer's receiver reports tell it.
+    pub rtt: Option<Duration>,
+    /// Tracks that it publishes.
+    pub ups: Vec<UpReport>,
+    /// Tracks that it gets.
+    pub downs: Vec<DownReport>,
+}
+
+/// One published track, all its encodings together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpReport {
+    /// The track.
+    pub up: UpTrackId,
+    /// Packets by their sequence numbers.
+    pub expected: u64,
+    /// Those of them that did not come, or only as retransmissions.
+    pub lost: u64,
+    /// Bytes received.
+    pub bytes: u64,
+    /// The largest interarrival jitter of its encodings.
+    pub jitter: Duration,
+    /// Bit `n`: something came of the encoding with spatial index `n`.
+    pub layers: u8,
+}
+
+/// One track to a subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DownReport {
+    /// The down track.
+    pub down: DownTrackId,
+    /// Packets sent, retransmissions not counted.
+    pub sent: u32,
+    /// Payload bytes sent.
+    pub bytes: u32,
+    /// Receiver reports that came on it.
+    pub reports: u32,
+    /// Packets by their sequence numbers, of which those reports speak.
+    pub expected: u32,
+    /// Those of them that were lost.
+    pub lost: u32,
+    /// Its interarrival jitter.
+    pub jitter: Duration,
+    /// Encodings that live and are wanted above the one that congestion allows.
+    pub held_back: u8,
 }
 
 /// Counters of a worker.

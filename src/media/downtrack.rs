@@ -12,10 +12,11 @@ use super::history::{History, Origin, Sent};
 use super::layer::{Limit, MAX_LAYERS};
 use super::munger::{Munger, Refusal};
 use super::mute::Filler;
+use super::quality::DownTally;
 use super::timers::Armed;
 use super::vp8_munger::Vp8Munger;
 use crate::ids::PayloadType;
-use crate::plan::{Codec, DownTrackPlan, Format, Kind, Wanted};
+use crate::plan::{Codec, DownReport, DownTrackPlan, Format, Kind, Wanted};
 use crate::random::Random;
 use crate::rtp::rtcp::{ReportBlock, SenderInfo};
 use std::time::{Duration, Instant};
@@ -140,6 +141,7 @@ pub struct DownTrack {
     /// Reports sent: middle 32 bits of their NTP time, and when.
     pub reports: [Option<(u32, Instant)>; 2],
     rtt: Option<Duration>,
+    tally: DownTally,
     wanted: Wanted,
     current: Option<u8>,
     target: Option<u8>,
@@ -183,6 +185,7 @@ impl DownTrack {
             reported_packets: 0,
             reports: [None; 2],
             rtt: None,
+            tally: DownTally::default(),
             current: None,
             target: None,
             needs_key_frame: true,
@@ -222,6 +225,7 @@ impl DownTrack {
         self.history = History::new(now);
         self.is_known = false;
         self.reports = [None; 2];
+        self.tally.begin_anew();
         (self.packets, self.octets, self.reported_packets) = (0, 0, 0);
         self.current = None;
         self.cut(now);
@@ -653,6 +657,7 @@ impl DownTrack {
     /// A receiver report on this source.
     pub fn handle_report(&mut self, now: Instant, block: &ReportBlock) {
         self.is_known = true;
+        self.tally.handle(block);
         if let Some(sent) = self
             .reports
             .iter()
@@ -667,6 +672,32 @@ impl DownTrack {
         if let Some(current) = self.current {
             self.limit.handle_loss(now, block.fraction_lost, current);
         }
+    }
+
+    /// The round trip to the subscriber, once its reports have told it.
+    pub fn measured_rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    /// What has gone out since the last time, and what its receiver has said of it.
+    pub fn quality(&mut self, now: Instant, feed: &Feed) -> DownReport {
+        let rate = self
+            .codec()
+            .map_or(90_000, |(codec, _, _)| codec.clock_rate());
+        let mut report = self
+            .tally
+            .take(self.plan.down, self.packets, self.octets, rate);
+        if feed.kind == Kind::Video && self.is_open() {
+            let live = feed.survey(now).live;
+            let most = (0..MAX_LAYERS as u8)
+                .rev()
+                .find(|&layer| live[usize::from(layer)])
+                .unwrap_or(0);
+            report.held_back = most
+                .min(self.wanted.max_spatial)
+                .saturating_sub(self.limit.cap());
+        }
+        report
     }
 
     /// What a NACK's sequence number is answered with.

@@ -20,6 +20,7 @@ pub mod mute;
 pub mod nack;
 mod places;
 pub mod plane;
+pub mod quality;
 pub mod reception;
 pub mod route;
 pub mod slab;

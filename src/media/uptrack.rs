@@ -11,10 +11,11 @@ use super::codec::vp8::Vp8Descriptor;
 use super::codec::{self, FrameFacts};
 use super::keyframe::KeyFrameThrottle;
 use super::nack::NackGenerator;
+use super::quality::UpTally;
 use super::reception::Reception;
 use super::stats::Drop;
 use crate::ids::{PayloadType, Ssrc};
-use crate::plan::{Codec, Format, ReceiveTrack};
+use crate::plan::{Codec, Format, ReceiveTrack, UpReport};
 use crate::rtp::header::Header;
 use crate::rtp::{Found, SequenceUnwrapper};
 use std::time::Instant;
@@ -32,6 +33,8 @@ pub struct UpLayer {
     pub reception: Option<Reception>,
     /// The format of its latest packet.
     pub format: Option<Format>,
+    /// What the room was told of it.
+    pub tally: UpTally,
     sequence: SequenceUnwrapper,
     /// Added to the extended sequence numbers of this source, so that those of one encoding never go back.
     base: u64,
@@ -46,6 +49,7 @@ impl UpLayer {
             nack: NackGenerator::default(),
             reception: None,
             format: None,
+            tally: UpTally::default(),
             sequence: SequenceUnwrapper::default(),
             base: 0,
             descriptors: Tracker::default(),
@@ -65,6 +69,7 @@ impl UpLayer {
         self.sequence = SequenceUnwrapper::default();
         self.nack = NackGenerator::default();
         self.reception = None;
+        self.tally.begin_anew();
         self.descriptors = Tracker::default();
     }
 }
@@ -182,6 +187,7 @@ impl UpTrack {
             state.sequence.unwrap(seq)
         };
         let rate = format.codec.clock_rate();
+        state.tally.octets += packet.len() as u64;
         if is_rtx {
             state.nack.handle_packet(now, wire);
         } else {
@@ -241,6 +247,17 @@ impl UpTrack {
             is_first,
             level,
         })
+    }
+
+    /// What has come since the last time.
+    pub fn quality(&mut self) -> UpReport {
+        let mut report = UpReport::new(self.plan.up);
+        for (plan, layer) in self.plan.layers.iter().zip(&mut self.layers) {
+            layer
+                .tally
+                .take(plan.spatial, layer.reception.as_ref(), &mut report);
+        }
+        report
     }
 
     /// A sender report of one of its encodings.

@@ -143,7 +143,8 @@ fn is_replaced_by(earlier: &Event, later: &Event) -> bool {
             Event::Connected { .. } | Event::Disconnected { .. },
             Event::Connected { .. } | Event::Disconnected { .. },
         )
-        | (Event::ChannelStuck { .. }, Event::ChannelStuck { .. }) => true,
+        | (Event::ChannelStuck { .. }, Event::ChannelStuck { .. })
+        | (Event::Quality { .. }, Event::Quality { .. }) => true,
         (Event::ChannelOpen { channel: one, .. }, Event::ChannelOpen { channel: two, .. }) => {
             one == two
         }

@@ -45,6 +45,7 @@ pub(super) struct Dynacast {
     /// Down tracks by demand.
     counts: [u32; 4],
     told: Option<Demand>,
+    told_at: Option<Instant>,
     /// Less is told at this moment, if less is wanted then.
     lower_at: Option<Instant>,
     /// Nobody has subscribed since the publication, up to this moment.
@@ -86,6 +87,7 @@ impl Dynacast {
         };
         if news.is_some() {
             self.told = news;
+            self.told_at = Some(now);
             self.first_by = None;
         }
         if self.told.is_some_and(|told| wanted < told) {
@@ -97,6 +99,16 @@ impl Dynacast {
     /// When [`Self::review`] has something to do.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.first_by.into_iter().chain(self.lower_at).min()
+    }
+
+    /// What the publisher was told last.
+    pub(super) fn told(&self) -> Option<Demand> {
+        self.told
+    }
+
+    /// When that was.
+    pub(super) fn told_at(&self) -> Option<Instant> {
+        self.told_at
     }
 
     fn wanted(&self) -> Demand {

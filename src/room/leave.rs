@@ -109,6 +109,7 @@ impl Room {
         };
         participant.disconnect_reason = reason;
         self.forget_speaker(seat);
+        self.qualities.forget(seat);
         let was_active = participant.is_active();
         self.fail_rpcs_of(seat);
         let replaced = reason == DisconnectReason::DuplicateIdentity;

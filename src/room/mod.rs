@@ -23,6 +23,7 @@ mod leave;
 mod participant;
 mod permission;
 mod publish;
+mod quality;
 mod resume;
 mod rpc;
 mod settings;
@@ -186,6 +187,7 @@ pub struct Room {
     cache: data::JoinerCache,
     departed: resume::Departed,
     speakers: speakers::Speakers,
+    qualities: quality::Qualities,
     preferences: HashMap<Identity, participant::Preference>,
     update: update::Pending,
     rpcs: rpc::Rpcs,
@@ -245,6 +247,7 @@ impl Room {
             cache: data::JoinerCache::default(),
             departed: resume::Departed::default(),
             speakers: speakers::Speakers::default(),
+            qualities: quality::Qualities::default(),
             preferences: HashMap::new(),
             update: update::Pending::new(now.at),
             rpcs: rpc::Rpcs::default(),
@@ -348,6 +351,7 @@ impl Room {
             .chain(self.ends_at)
             .chain(self.update.next_timeout())
             .chain(self.speakers.next_timeout())
+            .chain(self.qualities.next_timeout())
             .chain(self.rpcs.next_timeout())
             .min()
     }
@@ -368,6 +372,7 @@ impl Room {
         }
         self.flush_updates(now);
         self.tell_speakers_if_due(now);
+        self.tell_qualities_if_due(now);
         self.expire_rpcs(now);
     }
 
@@ -464,6 +469,7 @@ impl Room {
                 self.layer_seen(now, up, spatial, ssrc, format);
             }
             Event::AudioLevel { up, level } => self.audio_level(now, up, level),
+            Event::Quality { report, .. } => self.quality_reported(now, &report),
             Event::DownStarted { down } => self.down_started(down),
             Event::DownClosed { down, .. } => self.down_closed(now, down),
         }

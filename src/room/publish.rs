@@ -231,6 +231,7 @@ impl Room {
         }
         track.info.muted = muted;
         track.touch(now);
+        track.quality.change(now.at);
         let (up, announced) = (track.up, track.announced);
         let sid = track.sid.clone();
         self.command(worker, Command::SetMuted { up, muted });

@@ -81,6 +81,7 @@ impl Room {
             self.outputs.push_back(Output::Close(before));
         }
         self.sessions.insert(session, seat);
+        self.qualities.forget(seat);
         self.say_reconnect(now, seat);
         self.tell_everybody_to(seat, away_since);
         let room = Some(self.info.clone());

@@ -1,6 +1,7 @@
 //! Who receives what: wanted, allowed, bound to a section, told to the publisher.
 
 use super::participant::Participant;
+use super::quality::DownQuality;
 use super::settings::TrackSettings;
 use super::{DownOwner, Now, Room, Seat};
 use crate::ids::{DownTrackId, Identity, Ssrc, TrackSid};
@@ -67,6 +68,8 @@ pub(super) struct Down {
     pub(super) told: bool,
     /// The worker sends its last frames.
     pub(super) closing: bool,
+    /// How it arrives.
+    pub(super) quality: DownQuality,
 }
 
 impl Room {
@@ -199,6 +202,7 @@ impl Room {
                 opened: false,
                 told: false,
                 closing: false,
+                quality: DownQuality::default(),
             });
         }
         self.send(seat, permission_update(publisher_sid, sid, true));

@@ -7,6 +7,7 @@
 
 use super::Now;
 use super::dynacast::Dynacast;
+use super::quality::UpQuality;
 use crate::ids::{Rid, Ssrc, TrackSid, UpTrackId};
 use crate::negotiate::Publish;
 use crate::plan::{Codec, Format, Kind, ReceiveTrack};
@@ -37,6 +38,8 @@ pub(super) struct Publication {
     pub(super) subscribed: bool,
     /// What is wanted of it.
     pub(super) dynacast: Dynacast,
+    /// How it comes in.
+    pub(super) quality: UpQuality,
 }
 
 impl Publication {
@@ -72,6 +75,7 @@ impl Publication {
             announce_by: None,
             subscribed: false,
             dynacast: Dynacast::default(),
+            quality: UpQuality::default(),
         }
     }
 
@@ -112,6 +116,11 @@ impl Publication {
         self.info.codecs.first().is_some_and(|codec| {
             codec.video_layer_mode == video_layer::Mode::MultipleSpatialLayersPerStream as i32
         })
+    }
+
+    /// What it is encoded with; `None` before the SDP.
+    pub(super) fn codec(&self) -> Option<Codec> {
+        Codec::from_mime(&self.info.mime_type)
     }
 
     /// Its encodings as announced, lowest first.

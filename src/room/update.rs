@@ -254,6 +254,7 @@ impl Room {
             return;
         }
         participant.state = participant_info::State::Active;
+        self.qualities.start(now.at);
         self.changed(now, seat);
         self.hook_joined(now, seat);
     }

@@ -158,6 +158,7 @@ impl Plane {
             report_at: None,
             nack_at: None,
             key_frame_at: None,
+            quality_at: None,
             local_ssrc,
             transport_seq: self.random.u32() as u16,
             remb: None,
@@ -258,6 +259,7 @@ impl Plane {
         if let Some(peer) = self.peers.get_mut(place) {
             peer.ups = ups;
         }
+        self.touch(place);
     }
 
     fn end_up(&mut self, place: u32) {
@@ -352,6 +354,7 @@ impl Plane {
         if let Some(peer) = self.peers.get_mut(transport) {
             peer.downs.push(place);
         }
+        self.touch(transport);
         self.serve(now, place, sink);
     }
 

@@ -323,6 +323,7 @@ impl Plane {
             self.handle_event(now, place, event, sink);
         }
         self.give_feedback(now, place, sink);
+        self.tell_quality(now, place);
         let Some(peer) = self.peers.get_mut(place) else {
             return;
         };
@@ -340,6 +341,7 @@ impl Plane {
             peer.report_at,
             peer.nack_at,
             peer.key_frame_at,
+            peer.quality_at,
         ];
         if let Some(at) = timeouts.into_iter().flatten().min() {
             let at = at.max(now + SHORTEST);

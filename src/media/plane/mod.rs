@@ -13,6 +13,7 @@ mod commands;
 mod control;
 mod forward;
 mod peer;
+mod quality;
 mod receive;
 mod stun;
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub(super) struct Peer {
     pub(super) nack_at: Option<Instant>,
     /// When a kept key frame request may go.
     pub(super) key_frame_at: Option<Instant>,
+    /// When the room is told next how its tracks fare.
+    pub(super) quality_at: Option<Instant>,
     /// Our source towards it in feedback.
     pub(super) local_ssrc: Ssrc,
     /// Next transport-wide number of what we send.

@@ -103,7 +103,7 @@ impl Call {
             .collect()
     }
 
-    fn down(&self, kind: Kind) -> DownTrackPlan {
+    pub(super) fn down(&self, kind: Kind) -> DownTrackPlan {
         self.downs()
             .into_iter()
             .find(|plan| plan.kind == kind)

@@ -23,7 +23,7 @@ impl Call {
             .request(self.bob, signal_request::Message::TrackSetting(settings));
     }
 
-    fn mute(&mut self, muted: bool) {
+    pub(super) fn mute(&mut self, muted: bool) {
         let sid = self.video.sid.clone();
         let request = MuteTrackRequest { sid, muted };
         self.lab

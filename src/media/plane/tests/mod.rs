@@ -1,6 +1,7 @@
 //! A plane, or two joined by links, between real transports in virtual time.
 
 mod lab;
+mod quality;
 
 use super::*;
 use crate::ids::PayloadType;
