@@ -2,6 +2,7 @@
 //   name, about; timeout in s; server: settings of Server.start, or false for none;
 //   before(test): what the network needs first; run(test); over: the other transports it is repeated on.
 import { filterInput } from '../lib/network.mjs';
+import { adminCases } from './admin.mjs';
 import { badLineCases } from './bad-line.mjs';
 import { browserCases } from './browsers.mjs';
 import { nodeCases } from './node.mjs';
@@ -35,7 +36,7 @@ function repeated(definition, transport) {
 }
 
 export function allCases() {
-  const once = [...processCases, ...pythonCases, ...nodeCases, ...browserCases, ...wireCases, ...badLineCases];
+  const once = [...processCases, ...pythonCases, ...nodeCases, ...browserCases, ...adminCases, ...wireCases, ...badLineCases];
   const again = Object.keys(TRANSPORTS).flatMap((transport) =>
     once.filter((c) => c.over?.includes(transport)).map((c) => repeated(c, transport)));
   return [...once, ...again];

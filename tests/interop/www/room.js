@@ -2,7 +2,7 @@
 // what it receives, and counts it. Works with version 1.13 too.
 'use strict';
 
-const seen = { events: [], tracks: new Map() };
+const seen = { events: [], tracks: new Map(), data: [] };
 window.seen = seen;
 
 /** Joins the token's room; `roomOptions` replace the usual ones. Answers how long it took. */
@@ -23,6 +23,7 @@ window.join = async ({ url, token, codec, singlePeerConnection, publish = true, 
   for (const name of ['ConnectionStateChanged', 'Reconnecting', 'Reconnected', 'Disconnected', 'TrackSubscriptionFailed', 'MediaDevicesError']) {
     room.on(L.RoomEvent[name], (...args) => seen.events.push([elapsed(), name, args.map((x) => x?.message ?? x?.identity ?? String(x)).join(' ')]));
   }
+  room.on(L.RoomEvent.DataReceived, (payload, _participant, _kind, topic) => seen.data.push([topic, new TextDecoder().decode(payload)]));
   room.on(L.RoomEvent.TrackSubscribed, (track, publication, p) => {
     const element = track.attach();
     element.autoplay = true;
@@ -73,6 +74,17 @@ window.received = async () => {
   }
   return rows;
 };
+
+/** The messages that came: topic and text. */
+window.data = () => seen.data;
+
+/** Who else is here. */
+window.others = () => [...room.remoteParticipants.values()].map((p) => ({
+  identity: p.identity, name: p.name, metadata: p.metadata, attributes: p.attributes,
+}));
+
+/** What this page publishes. */
+window.local = () => [...room.localParticipant.trackPublications.values()].map((p) => ({ sid: p.trackSid, kind: p.kind, muted: p.isMuted }));
 
 /** The layers that this page sends. */
 window.sent = async () => {
