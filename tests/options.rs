@@ -14,9 +14,11 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// `/data` and `/ssl` of a test, with certificates of every kind.
 struct Home {
@@ -59,6 +61,8 @@ impl Home {
             self.data.path().to_str().unwrap(),
             "--ssl",
             self.ssl.path().to_str().unwrap(),
+            "--run",
+            self.data.path().join("run").to_str().unwrap(),
         ]
         .map(str::to_owned)
         .to_vec()
@@ -76,11 +80,14 @@ impl Home {
             .replace(file.to_str().unwrap(), "/data/options.json")
     }
 
+    fn command(&self, file: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_parlor"));
+        command.args(&self.args(file)[1..]).env_clear();
+        command
+    }
+
     fn run(&self, file: &Path) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_parlor"))
-            .args(&self.args(file)[1..])
-            .output()
-            .unwrap()
+        self.command(file).output().unwrap()
     }
 }
 
@@ -300,4 +307,96 @@ fn two_pairs_are_never_the_same() {
     let (one, other) = (secret(), secret());
     assert_ne!(one, other);
     assert!(one.len() >= 32);
+}
+
+/// Options on free ports of this machine. Somebody else may take one before the server does; that is rare.
+fn options_on_free_ports(home: &Home) -> (PathBuf, u16) {
+    let port = || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let (http, tcp) = (port(), port());
+    let file = home.data.path().join("options.json");
+    let options = serde_json::json!({
+        "http_port": http, "rtc_tcp_port": tcp, "rtc_udp_port_min": 33_000, "rtc_udp_port_max": 33_999,
+    });
+    fs::write(&file, options.to_string()).unwrap();
+    (file, http)
+}
+
+#[test]
+fn an_app_starts_is_well_keeps_its_key_and_ends_with_zero() {
+    let home = Home::new();
+    let (file, port) = options_on_free_ports(&home);
+    let mut kept = Vec::new();
+    for login in ["made just now, in", "those in"] {
+        let mut process = home
+            .command(&file)
+            .args(["--bind", "127.0.0.1"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("API key and secret") {
+            assert_ne!(log.read_line(&mut said).unwrap(), 0, "{said}");
+        }
+        assert!(
+            said.contains(&format!(
+                "HTTP on 127.0.0.1:{port}; media on UDP 127.0.0.1:33"
+            )),
+            "{said}"
+        );
+        assert!(
+            said.contains("INFO: domain is not set: calls work in your own network"),
+            "{said}"
+        );
+        assert!(
+            said.contains(&format!("API key and secret: {login} ")),
+            "{said}"
+        );
+        let asked = home.command(&file).arg("healthcheck").output().unwrap();
+        assert_eq!(
+            (asked.status.code(), asked.stdout.as_slice()),
+            (Some(0), &b"OK\n"[..])
+        );
+
+        let second = home
+            .command(&file)
+            .args(["--bind", "127.0.0.1"])
+            .output()
+            .unwrap();
+        let second = String::from_utf8(second.stderr).unwrap();
+        assert!(
+            second.contains(&format!(
+                "ERROR: http_port: TCP port {port} is in use by another program"
+            )),
+            "{second}"
+        );
+        assert!(
+            second.ends_with("ERROR: Parlor does not start: 2 problems in its configuration\n"),
+            "{second}"
+        );
+
+        let killed = Command::new("kill")
+            .arg(process.id().to_string())
+            .status()
+            .unwrap();
+        assert!(killed.success());
+        assert_eq!(process.wait().unwrap().code(), Some(0));
+        log.read_to_string(&mut said).unwrap();
+        let path = home.data.path().join("keys.json");
+        let pair = fs::read_to_string(&path).unwrap();
+        let secret =
+            serde_json::from_str::<serde_json::Value>(&pair).unwrap()["api_secret"].clone();
+        assert!(!said.contains(secret.as_str().unwrap()));
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        kept.push(pair);
+        let asked = home.command(&file).arg("healthcheck").output().unwrap();
+        assert_eq!(asked.status.code(), Some(1), "nobody is there any more");
+    }
+    assert_eq!(kept[0], kept[1]);
 }

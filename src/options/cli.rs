@@ -42,6 +42,9 @@ pub struct Flags {
     /// Where the app looks for certificates.
     #[arg(long, global = true, value_name = "DIR", default_value = "/ssl")]
     pub ssl: PathBuf,
+    /// Where the app's health check meets it.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/run/parlor")]
+    pub run: PathBuf,
     /// Try it out: this machine only, key "devkey" with secret "secret".
     #[arg(long, global = true)]
     pub dev: bool,
@@ -110,7 +113,7 @@ impl Ignored {
 pub enum Command {
     /// Print a new API key and secret.
     GenerateKeys,
-    /// Ask the server on the configured port whether it is well; exit code 1 if not.
+    /// Ask the server whether it is well, the app by its socket, others by their port; exit code 1 if not.
     Healthcheck,
     /// Print the ports that are used.
     Ports,

@@ -4,6 +4,7 @@
 //! Driven by `main`. It owns the runtime and the signals, and decides nothing else.
 
 mod descriptors;
+mod health;
 mod keep;
 mod log;
 mod ports;
@@ -29,6 +30,7 @@ use crate::webhook;
 use anyhow::{Context, Result, bail};
 use std::io::{self, Write};
 use std::num::NonZero;
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -61,6 +63,11 @@ fn tool(flags: &Flags, command: &Command) -> Result<ExitCode> {
     let configure = || configure(&options).map(|(config, _)| config);
     let text = match command {
         Command::GenerateKeys => Some(tools::generate_keys(&mut Random::system())),
+        // The app is asked by its socket: options that were changed since it started say nothing of it.
+        Command::Healthcheck if options.addon.is_some() => {
+            health::ask(&flags.run)?;
+            Some("OK\n".to_owned())
+        }
         Command::Healthcheck => match configure() {
             Some(config) => {
                 tools::healthcheck(&config.http)?;
@@ -113,7 +120,8 @@ fn serve(flags: &Flags) -> Result<ExitCode> {
     }
     descriptors::raise_limit();
     let runtime = runtime()?;
-    let result = keep::new_key(&config).and_then(|()| runtime.block_on(start_and_stop(&config)));
+    let result =
+        keep::new_key(&config).and_then(|()| runtime.block_on(start_and_stop(&config, &flags.run)));
     // Nothing that is left may keep the process: the stop list has waited for what is worth waiting for.
     runtime.shutdown_background();
     Ok(match result {
@@ -126,7 +134,7 @@ fn serve(flags: &Flags) -> Result<ExitCode> {
 }
 
 /// The start list, the wait, the stop list.
-async fn start_and_stop(config: &Config) -> Result<()> {
+async fn start_and_stop(config: &Config, run: &Path) -> Result<()> {
     let mut signals = Signals::listen().context("signals")?;
     let tasks = Tasks::new();
     let net = Net::start(&config.rtc, Random::system(), &tasks)?;
@@ -146,7 +154,10 @@ async fn start_and_stop(config: &Config) -> Result<()> {
         webhooks,
     };
     metrics::serve(config, sources, &tasks)?;
-    summary::print(config, &http.addresses, &net.handle().bound());
+    if config.app.is_some() {
+        health::serve(run, hub.clone(), &tasks);
+    }
+    summary::print(config, &http.addresses, &net.handle());
 
     let failed = tokio::select! {
         () = signals.next() => None,

@@ -1,24 +1,41 @@
 //! What is said once everything runs: where it listens, and in `--dev` what to do next.
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{App, Config, Login};
+use crate::ids::WorkerId;
+use crate::net;
+use crate::options::addon::Addon;
 use crate::supervisor::tools;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Says it in the log.
-pub(super) fn print(config: &Config, http: &[SocketAddr], media: &[String]) {
-    for line in lines(config, http, media, Clock::System) {
+pub(super) fn print(config: &Config, http: &[SocketAddr], net: &net::Handle) {
+    let told: Vec<_> = net
+        .candidates(WorkerId(0))
+        .iter()
+        .map(|candidate| candidate.address.ip())
+        .collect();
+    for line in lines(config, http, &net.bound(), &told, Clock::System) {
         tracing::info!("{line}");
     }
 }
 
-fn lines(config: &Config, http: &[SocketAddr], media: &[String], clock: Clock) -> Vec<String> {
+fn lines(
+    config: &Config,
+    http: &[SocketAddr],
+    media: &[String],
+    told: &[IpAddr],
+    clock: Clock,
+) -> Vec<String> {
     let mut lines = vec![format!(
         "parlor {}: HTTP on {}; media on {}",
         env!("CARGO_PKG_VERSION"),
         join(http.iter().map(ToString::to_string)),
         media.join(", ")
     )];
+    if let Some(app) = &config.app {
+        lines.extend(of_app(config, app, told));
+    }
     if !config.development {
         return lines;
     }
@@ -58,6 +75,78 @@ fn lines(config: &Config, http: &[SocketAddr], media: &[String], clock: Clock) -
     lines
 }
 
+/// What the app was set to, and where people find it.
+fn of_app(config: &Config, app: &App, told: &[IpAddr]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let port = config.http.port;
+    lines.push(match &config.public.url {
+        Some(url) => format!("public URL: {url}"),
+        None => format!(
+            "domain is not set: calls work in your own network on port {port}; for calls from outside type your domain \
+             into the configuration"
+        ),
+    });
+    let mut seen = Vec::new();
+    for ip in told {
+        if !seen.contains(ip) {
+            seen.push(*ip);
+        }
+    }
+    let mut addresses = join(seen.iter().map(ToString::to_string));
+    if config.rtc.use_external_ip {
+        addresses += ", and what your router has on the internet";
+    }
+    lines.push(format!("addresses for media: {addresses}"));
+    let on = |on: bool| if on { "on" } else { "off" };
+    let mut settings = vec![match &config.http.tls {
+        Some(tls) => format!("TLS with {}", tls.certificate.display()),
+        None => "TLS by a proxy".to_owned(),
+    }];
+    let urls: Vec<_> = config
+        .rtc
+        .ice_servers
+        .iter()
+        .flat_map(|server| &server.urls)
+        .cloned()
+        .collect();
+    settings.push(if urls.is_empty() {
+        "no TURN server".to_owned()
+    } else {
+        format!("TURN {}", urls.join(" "))
+    });
+    settings.push(format!("ICE lite {}", on(config.rtc.use_ice_lite)));
+    if let Some(homeserver) = &app.homeserver {
+        settings.push(format!("Matrix homeserver {homeserver}"));
+    }
+    if let Some(prometheus) = &config.prometheus {
+        settings.push(format!("metrics on port {}", prometheus.port));
+    }
+    if !config.webhook.urls.is_empty() {
+        settings.push(format!("webhooks: {}", config.webhook.urls.len()));
+    }
+    // The first is the bridge of Home Assistant's apps.
+    let proxies = config.http.trusted_proxies.iter().skip(1);
+    let proxies: Vec<_> = proxies.map(ToString::to_string).collect();
+    if !proxies.is_empty() {
+        settings.push(format!("trusted proxies {}", proxies.join(" ")));
+    }
+    settings.push(format!(
+        "log level {}",
+        config.log.level.as_str().to_lowercase()
+    ));
+    lines.push(format!("settings: {}", settings.join(", ")));
+    let kept = app.data.join(Addon::KEPT);
+    match app.login {
+        Login::Typed => {}
+        Login::Kept => lines.push(format!("API key and secret: those in {}", kept.display())),
+        Login::New => lines.push(format!(
+            "API key and secret: made just now, in {}",
+            kept.display()
+        )),
+    }
+    lines
+}
+
 fn join(texts: impl Iterator<Item = String>) -> String {
     texts.collect::<Vec<_>>().join(", ")
 }
@@ -82,7 +171,8 @@ mod tests {
             "UDP 127.0.0.1:7882".to_owned(),
             "TCP 127.0.0.1:7881".to_owned(),
         ];
-        let lines = lines(&config, &http, &media, Clock::Fixed(5_000));
+        let told = ["127.0.0.1".parse().unwrap()];
+        let lines = lines(&config, &http, &media, &told, Clock::Fixed(5_000));
         (config, lines)
     }
 
@@ -116,5 +206,36 @@ mod tests {
         assert!(!open.iter().any(|line| line.contains("my-own")
             || line.contains("--bind")
             || line.contains("everybody")));
+    }
+
+    #[test]
+    fn an_app_says_what_it_was_set_to_and_no_secret() {
+        let json = r#"{"domain": "calls.example.org", "turn_enabled": true, "turn_servers": ["turn:turn.example.org"],
+            "turn_static_auth_secret": "topsecret", "metrics_port": 6789, "trusted_proxies": ["192.0.2.1"],
+            "webhook_urls": ["https://a.example/topsecret"], "matrix_homeserver_url": "https://m.example/"}"#;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("options.json");
+        std::fs::write(&file, json).unwrap();
+        let args = [
+            "parlor",
+            "--options",
+            file.to_str().unwrap(),
+            "--data",
+            "/nowhere",
+        ];
+        let options = crate::options::source::load(&Cli::parse_from(args).flags);
+        let (config, _) = Config::from_options(&options, 2).unwrap();
+        let told = ["192.0.2.9", "2001:db8::9", "192.0.2.9"].map(|ip| ip.parse().unwrap());
+        let lines = lines(&config, &[], &[], &told, Clock::Fixed(0));
+        assert_eq!(
+            lines[1..],
+            [
+                "public URL: https://calls.example.org",
+                "addresses for media: 192.0.2.9, 2001:db8::9, and what your router has on the internet",
+                "settings: TLS by a proxy, TURN turn:turn.example.org, ICE lite off, Matrix homeserver https://m.example, \
+                 metrics on port 6789, webhooks: 1, trusted proxies 192.0.2.1/32, log level info",
+                "API key and secret: made just now, in /nowhere/keys.json",
+            ]
+        );
     }
 }
