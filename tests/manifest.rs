@@ -21,14 +21,12 @@ fn root() -> &'static Path {
 }
 
 fn text(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(root().join(path)).unwrap()
 }
 
 fn yaml(path: &str) -> Map<String, Value> {
-    match yaml::parse(&text(path)).unwrap().to_json() {
-        Value::Object(map) => map,
-        other => panic!("{path}: {other}"),
-    }
+    let tree = yaml::parse(&text(path)).unwrap().to_json();
+    tree.as_object().unwrap().clone()
 }
 
 fn manifest() -> Map<String, Value> {
