@@ -3,13 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
+use aws_lc_rs::hmac;
 use base64::Engine;
 use clap::Parser;
+use futures_util::StreamExt;
+use parlor::clock::Clock;
 use parlor::config::{Config, Login};
 use parlor::options::Options;
 use parlor::options::cli::Cli;
 use parlor::options::source;
 use parlor::plan::IceLogin;
+use parlor::protocol::livekit::SignalResponse;
+use parlor::protocol::livekit::signal_response::Message;
+use prost::Message as _;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -18,7 +24,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use tokio::net::TcpStream;
 
 /// `/data` and `/ssl` of a test, with certificates of every kind.
 struct Home {
@@ -309,17 +316,51 @@ fn two_pairs_are_never_the_same() {
     assert!(one.len() >= 32);
 }
 
+/// A running app, killed at the latest with the test.
+struct Running {
+    process: Child,
+    log: BufReader<ChildStderr>,
+}
+
+impl Running {
+    /// Starts it and waits for the end of its summary; returns what it has said.
+    fn start(home: &Home, file: &Path) -> (Self, String) {
+        let mut process = home
+            .command(file)
+            .args(["--bind", "127.0.0.1"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(process.stderr.take().unwrap());
+        let mut running = Self { process, log };
+        let mut said = String::new();
+        while !said.contains("API key and secret") {
+            assert_ne!(running.log.read_line(&mut said).unwrap(), 0, "{said}");
+        }
+        (running, said)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+    }
+}
+
 /// Options on free ports of this machine. Somebody else may take one before the server does; that is rare.
-fn options_on_free_ports(home: &Home) -> (PathBuf, u16) {
+fn options_on_free_ports(home: &Home, more: &[(&str, serde_json::Value)]) -> (PathBuf, u16) {
     let port = || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().port()
     };
     let (http, tcp) = (port(), port());
     let file = home.data.path().join("options.json");
-    let options = serde_json::json!({
+    let mut options = serde_json::json!({
         "http_port": http, "rtc_tcp_port": tcp, "rtc_udp_port_min": 33_000, "rtc_udp_port_max": 33_999,
     });
+    for (name, value) in more {
+        options[*name] = value.clone();
+    }
     fs::write(&file, options.to_string()).unwrap();
     (file, http)
 }
@@ -327,20 +368,10 @@ fn options_on_free_ports(home: &Home) -> (PathBuf, u16) {
 #[test]
 fn an_app_starts_is_well_keeps_its_key_and_ends_with_zero() {
     let home = Home::new();
-    let (file, port) = options_on_free_ports(&home);
+    let (file, port) = options_on_free_ports(&home, &[]);
     let mut kept = Vec::new();
     for login in ["made just now, in", "those in"] {
-        let mut process = home
-            .command(&file)
-            .args(["--bind", "127.0.0.1"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("API key and secret") {
-            assert_ne!(log.read_line(&mut said).unwrap(), 0, "{said}");
-        }
+        let (mut running, mut said) = Running::start(&home, &file);
         assert!(
             said.contains(&format!(
                 "HTTP on 127.0.0.1:{port}; media on UDP 127.0.0.1:33"
@@ -379,12 +410,12 @@ fn an_app_starts_is_well_keeps_its_key_and_ends_with_zero() {
         );
 
         let killed = Command::new("kill")
-            .arg(process.id().to_string())
+            .arg(running.process.id().to_string())
             .status()
             .unwrap();
         assert!(killed.success());
-        assert_eq!(process.wait().unwrap().code(), Some(0));
-        log.read_to_string(&mut said).unwrap();
+        assert_eq!(running.process.wait().unwrap().code(), Some(0));
+        running.log.read_to_string(&mut said).unwrap();
         let path = home.data.path().join("keys.json");
         let pair = fs::read_to_string(&path).unwrap();
         let secret =
@@ -399,4 +430,78 @@ fn an_app_starts_is_well_keeps_its_key_and_ends_with_zero() {
         assert_eq!(asked.status.code(), Some(1), "nobody is there any more");
     }
     assert_eq!(kept[0], kept[1]);
+}
+
+/// The scheme of coturn's `use-auth-secret`: username `expiry:name`, password base64(HMAC-SHA1(secret, username)).
+#[tokio::test]
+async fn clients_get_a_login_for_the_turn_server_that_expires() {
+    let home = Home::new();
+    let (file, port) = options_on_free_ports(
+        &home,
+        &[
+            ("turn_enabled", serde_json::json!(true)),
+            (
+                "turn_servers",
+                serde_json::json!(["turn:turn.example.org:3478"]),
+            ),
+            (
+                "turn_static_auth_secret",
+                serde_json::json!("shared with coturn"),
+            ),
+        ],
+    );
+    let (running, _) = Running::start(&home, &file);
+    // Signed with the pair that was made and kept.
+    let token = home
+        .command(&file)
+        .args(["token", "--room", "r", "--identity", "i"])
+        .output()
+        .unwrap();
+    let token = String::from_utf8(token.stdout).unwrap();
+    let url = format!(
+        "ws://127.0.0.1:{port}/rtc?protocol=16&auto_subscribe=1&access_token={}",
+        token.trim()
+    );
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+    let join = loop {
+        let frame = socket.next().await.unwrap().unwrap();
+        if !frame.is_binary() {
+            continue;
+        }
+        let response = SignalResponse::decode(frame.into_data()).unwrap();
+        if let Some(Message::Join(join)) = response.message {
+            break join;
+        }
+    };
+    drop(running);
+    let server = &join.ice_servers[0];
+    assert_eq!(server.urls, ["turn:turn.example.org:3478"]);
+    let (expiry, name) = server.username.split_once(':').unwrap();
+    assert_eq!(name, join.participant.unwrap().sid);
+    let left = expiry.parse::<u64>().unwrap() - Clock::System.unix_seconds();
+    assert!((14_380..=14_400).contains(&left), "{left} s");
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, b"shared with coturn");
+    let tag = hmac::sign(&key, server.username.as_bytes());
+    let password = base64::engine::general_purpose::STANDARD.encode(tag);
+    assert_eq!(server.credential, password);
+}
+
+#[test]
+fn the_panel_of_home_assistant_gets_its_colours() {
+    let home = Home::new();
+    let output = home
+        .command(&file("log-level"))
+        .env("SUPERVISOR_TOKEN", "hush")
+        .output()
+        .unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    for line in log.lines() {
+        assert!(
+            line.starts_with("\x1b[31m[") && line.ends_with("\x1b[0m"),
+            "{line:?}"
+        );
+    }
+    assert_eq!(log.lines().count(), 2);
+    assert!(!log.contains("hush"));
 }
