@@ -32,6 +32,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// Nothing here takes longer but a failure.
@@ -325,6 +327,25 @@ async fn a_leave_is_echoed_and_closed_with_1000_and_the_others_see_it() {
     bob.send(signal_request::Message::Leave(leave)).await;
     assert_eq!(bob.end().await.1, 1000);
     alice.sees("bob", State::Disconnected).await;
+}
+
+#[tokio::test]
+async fn a_client_that_closes_gets_its_close_back() {
+    let server = Server::start(|_| {});
+    let (mut alice, _) = server.join("alice").await;
+    let goodbye = CloseFrame {
+        code: CloseCode::Away,
+        reason: "".into(),
+    };
+    alice.0.close(Some(goodbye.clone())).await.unwrap();
+    let answer = loop {
+        match alice.frame().await {
+            Some(Message::Close(answer)) => break answer,
+            Some(_) => {}
+            None => panic!("no close frame"),
+        }
+    };
+    assert_eq!(answer, Some(goodbye));
 }
 
 #[tokio::test]

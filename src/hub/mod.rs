@@ -39,7 +39,7 @@ pub enum JoinError {
     #[error("unknown room preset {0}")]
     UnknownPreset(String),
     /// 500: a failure that the client asked for (`simulateScenario`).
-    #[error("simulated failure")]
+    #[error("connection closed by media")]
     Simulated,
     /// 401: an administrator has put the bearer out and made its token void.
     #[error("invalid authorization token: token is revoked")]

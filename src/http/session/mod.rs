@@ -76,7 +76,9 @@ enum End {
     Closed,
     /// Too many requests.
     Flood,
-    /// The client closed, or the connection broke.
+    /// The client closed.
+    Goodbye,
+    /// The connection broke.
     Gone,
     /// Too many frames that are none, or one that is too large.
     Malformed,
@@ -125,6 +127,11 @@ pub(super) async fn run(
     drop(attached);
     let code = match end {
         End::Gone | End::Silent | End::Stuck => return,
+        End::Goodbye => {
+            // The library has its answer, with the client's code, ready (RFC 6455 §5.5.1).
+            drop(timeout(FLUSH, sink.flush()).await);
+            return;
+        }
         End::Closed => close_code::NORMAL,
         End::Flood | End::Malformed => close_code::POLICY,
     };
@@ -178,7 +185,7 @@ impl Reader<'_> {
                 }
                 // The library answers pings; pongs count as a sign of life above.
                 Message::Ping(_) | Message::Pong(_) => continue,
-                Message::Close(_) => return End::Gone,
+                Message::Close(_) => return End::Goodbye,
             };
             match request {
                 Ok(request) => self.hand_on(request).await,
