@@ -37,6 +37,11 @@ impl Pending {
         self.infos_at.into_iter().chain(self.counts_at).min()
     }
 
+    /// When the room began.
+    pub(super) fn born(&self) -> Instant {
+        self.born
+    }
+
     /// The next whole beat of the room's life.
     fn next_beat(&self, now: Instant) -> Instant {
         let beats = (now - self.born).as_millis() / UPDATE_BEAT.as_millis() + 1;
@@ -254,7 +259,7 @@ impl Room {
             return;
         }
         participant.state = participant_info::State::Active;
-        self.qualities.start(now.at);
+        self.qualities.start(now.at, self.update.born());
         self.changed(now, seat);
         self.hook_joined(now, seat);
     }

@@ -127,9 +127,11 @@ impl Qualities {
         self.told.remove(&seat);
     }
 
-    /// Somebody is there to be told.
-    pub(super) fn start(&mut self, now: Instant) {
-        self.beat_at.get_or_insert(now + BEAT);
+    /// Somebody is there to be told. The beat counts from the room's birth.
+    pub(super) fn start(&mut self, now: Instant, born: Instant) {
+        let beats = now.saturating_duration_since(born).as_millis() / BEAT.as_millis() + 1;
+        let next = born + BEAT * u32::try_from(beats).unwrap_or(u32::MAX);
+        self.beat_at.get_or_insert(next);
     }
 }
 
@@ -179,7 +181,10 @@ impl Room {
             .filter(|participant| participant.is_active())
             .map(|participant| (participant.seat, participant.score()))
             .collect();
-        self.qualities.beat_at = (!scores.is_empty()).then_some(now.at + BEAT);
+        self.qualities.beat_at = None;
+        if !scores.is_empty() {
+            self.qualities.start(now.at, self.update.born());
+        }
         for &seat in scores.keys() {
             self.tell_qualities(seat, &scores);
         }

@@ -4,16 +4,16 @@ import { sleep, until } from './wait.mjs';
 
 /** A page that has joined; `browser` is what startChromium or startFirefox answered. */
 export class Page {
-  static async join(test, browser, identity, { room = 'room', url = test.server.url, client = 'index', grant, ...options } = {}) {
+  static async join(test, browser, identity, { room = 'room', url = test.server.url, client = 'index', grant, claims, access, ...options } = {}) {
     const page = new Page(await browser.newPage(), identity);
     page.tab.on('console', (m) => {
       if (/error|warn/.test(m.type())) test.log(`[${identity}] ${m.text().slice(0, 400)}`);
     });
     page.tab.on('pageerror', (e) => test.log(`[${identity}] page error: ${e.message}`));
     await page.tab.goto(`${test.pages.base}/${client}.html`);
-    const access = await token(identity, room, grant);
+    const pass = access ?? (await token(identity, room, grant, claims));
     try {
-      page.joined = await page.call('join', { url, token: access, ...options });
+      page.joined = await page.call('join', { url, token: pass, ...options });
     } catch (e) {
       throw new Error(`${identity} could not join: ${e.message.split('\n')[0]}`);
     }

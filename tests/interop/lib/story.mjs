@@ -4,20 +4,22 @@ import { Page } from './page.mjs';
 import { sleep } from './wait.mjs';
 
 const PLAIN = { adaptiveStream: false, publishDefaults: {} };
-const PAUSE = 700; // after every step
+/** After every step, ms. */
+export const PAUSE = 700;
 
-async function join(test, browser, identity, room, { publish, roomOptions } = {}) {
+export async function join(test, browser, identity, room, { publish, roomOptions, grant, ...how } = {}) {
   return Page.join(test, browser, identity, {
     room,
     url: test.recording?.url,
-    grant: { canUpdateOwnMetadata: true },
+    grant: { canUpdateOwnMetadata: true, ...grant },
     publish,
+    ...how,
     roomOptions: { ...PLAIN, ...roomOptions },
   });
 }
 
 /** One step of a page; what it answers, or `threw …`. */
-async function step(test, page, label, action) {
+export async function step(test, page, label, action) {
   const answer = await page.tab.evaluate(action).catch((e) => `threw ${e.message.split('\n')[0]}`);
   test.log(`${page.identity}: ${label} ${answer ?? ''}`);
   test.check(!String(answer).startsWith('threw'), `${page.identity}: ${label} ${answer}`);

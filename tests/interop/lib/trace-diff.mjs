@@ -4,13 +4,10 @@
 // one that only ours sets, `~` a field with one value there and another here, `?` counts far apart.
 // What differs by nature (SIDs, times, ports, tokens, SDP text) is left out. The reference was
 // recorded twice; only what both runs show is asked for.
-//   node lib/trace-diff.mjs reference/NAME.jsonl.gz mine.jsonl
+//   node lib/trace-diff.mjs reference/NAME.jsonl.gz mine.jsonl [KIND…]     kinds to leave out
 import fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import zlib from 'node:zlib';
-
-/** Sent by a clock and by what the network was like just then: the kinds themselves vary by run. */
-const BY_CHANCE = ['speakersChanged', 'connectionQuality', 'subscribedQualityUpdate'];
 
 const BY_NATURE = new RegExp(
   '(^|\\.)(sid|sids|trackSids?|participantSids?|participantSid|participantTracks.*|cid|sdpCid|mid|midToTrackId.*|ssrc|sdp|id'
@@ -20,14 +17,15 @@ const BY_NATURE = new RegExp(
   + '|\\.(sid|mid)\\b',
 );
 
-export function load(file) {
+/** The rows of a recording, but for pings and the kinds of `without`. */
+export function load(file, without = []) {
   const raw = fs.readFileSync(file);
   return (file.endsWith('.gz') ? zlib.gunzipSync(raw) : raw)
     .toString('utf8')
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line))
-    .filter((o) => !/^(ping|pong)/.test(o.kind) && !BY_CHANCE.includes(o.kind));
+    .filter((o) => !/^(ping|pong)/.test(o.kind) && !without.includes(o.kind));
 }
 
 /** Calls `visit(path, value)` for every leaf; places in a list are all alike. */
@@ -105,12 +103,13 @@ function fields(kind, there, twice, here, missing, extra) {
 }
 
 /** Compares `mine` with a reference and with its second run beside it. */
-export function compareFiles(reference, mine) {
-  return compare(load(reference), load(reference.replace('.jsonl', '.again.jsonl')), load(mine));
+export function compareFiles(reference, mine, without) {
+  const again = reference.replace('.jsonl', '.again.jsonl');
+  return compare(...[reference, again, mine].map((file) => load(file, without)));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { missing, extra, counts } = compareFiles(process.argv[2], process.argv[3]);
+  const { missing, extra, counts } = compareFiles(process.argv[2], process.argv[3], process.argv.slice(4));
   console.log([...missing, ...extra, ...counts, `${missing.length} missing`].join('\n'));
   process.exit(missing.length ? 1 : 0);
 }
