@@ -48,6 +48,34 @@ async function callUnderLoss(test, singlePeerConnection) {
   test.check(concealed < 0.3, `${Math.round(concealed * 100)} % of alice's sound is made up`);
 }
 
+/** What each page shows of alice's connection, as `bob's/alice's own`. */
+async function shown(alice, bob) {
+  const seen = await bob.tab.evaluate("room.remoteParticipants.get('alice')?.connectionQuality");
+  const own = await alice.tab.evaluate('room.localParticipant.connectionQuality');
+  return `${seen}/${own}`;
+}
+
+/** The line gets bad and good again: both pages say so. */
+async function quality(test) {
+  const proxy = await test.badLine({});
+  const browser = await test.chromium();
+  const alice = await Page.join(test, browser, 'alice');
+  const bob = await Page.join(test, browser, 'bob', { publish: false });
+  const becomes = async (wanted, limit) => {
+    const since = performance.now();
+    const good = await until(async () => wanted.test(await shown(alice, bob)), limit, 200);
+    test.figure(`${wanted.source} after s`, +((performance.now() - since) / 1000).toFixed(1));
+    test.check(good, `alice's connection is ${await shown(alice, bob)}, not ${wanted.source}`);
+  };
+  await becomes(/excellent.excellent/, 15_000);
+  await sleep(10_000);
+  test.check(await shown(alice, bob) === 'excellent/excellent', `on a good line it is ${await shown(alice, bob)}`);
+  proxy.line.loss = 0.1;
+  await becomes(/(good|poor).(good|poor)/, 20_000);
+  proxy.line.loss = 0;
+  await becomes(/excellent.excellent/, 60_000);
+}
+
 async function joinsUnderLoss(test, version) {
   await test.badLine({ loss: 0.05 });
   await runNode(test, 'node-joins', [test.server.url, '40', '5000', version], 220_000);
@@ -72,6 +100,7 @@ async function churn(test) {
 }
 
 export const badLineCases = [
+  { name: 'quality', about: 'connection quality while the line gets bad and good again', timeout: 150, server: LOSSY_SERVER, run: quality },
   { name: 'joins-loss-v1', about: '40 joins at 5 % loss, one peer connection', timeout: 240, server: LOSSY_SERVER, run: (t) => joinsUnderLoss(t, 'v1') },
   { name: 'joins-loss-v0', about: '40 joins at 5 % loss, two peer connections', timeout: 240, server: LOSSY_SERVER, run: (t) => joinsUnderLoss(t, 'v0') },
   { name: 'call-loss-v1', about: 'a call at 5 % loss, 50 ms, reordering', timeout: 120, server: LOSSY_SERVER, run: (t) => callUnderLoss(t, true) },

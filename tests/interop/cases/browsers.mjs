@@ -63,6 +63,26 @@ async function withOldClient(test) {
   await fresh.leave();
 }
 
+/** A camera that is shown small, not at all, and large again: no layer is sent that nobody shows. */
+async function dynacast(test) {
+  const browser = await test.chromium();
+  const alice = await Page.join(test, browser, 'alice');
+  const bob = await Page.join(test, browser, 'bob', { publish: false });
+  await expectMedia(test, bob, 'alice');
+  const active = async () => {
+    const rows = (await alice.call('sent')).filter((row) => row.kind === 'video' && row.rid);
+    return rows.filter((row) => row.active).map((row) => row.rid).sort().join('');
+  };
+  for (const [css, wanted] of [['width:160px;height:90px', 'q'], ['display:none', ''], ['width:1280px;height:720px', 'fhq']]) {
+    await bob.call('styleVideos', css);
+    const since = performance.now();
+    const done = await until(async () => (await active()) === wanted, 12_000, 100);
+    test.figure(`${css} after s`, +((performance.now() - since) / 1000).toFixed(1));
+    test.check(done, `with ${css} alice sends ${await active() || 'nothing'}, not ${wanted || 'nothing'}`);
+  }
+  await expectMedia(test, bob, 'alice');
+}
+
 /** The page that comes with `--dev`, in two tabs. */
 async function tryPage(test) {
   await test.startPages();
@@ -95,5 +115,6 @@ export const browserCases = [
   { name: 'chromium-v0', about: 'two pages, two peer connections, three element sizes', timeout: 120, over: ALL, run: (t) => twoPages(t, false) },
   { name: 'firefox-v1', about: 'Firefox ESR and Chromium, one peer connection', timeout: 90, over: MOST, run: (t) => withFirefox(t, true) },
   { name: 'firefox-v0', about: 'Firefox ESR and Chromium, two peer connections', timeout: 90, over: ALL, run: (t) => withFirefox(t, false) },
+  { name: 'dynacast', about: 'only the layers that somebody shows are sent', timeout: 90, run: dynacast },
   { name: 'old-client', about: 'livekit-client 1.13.2 and 2.23 in one room', timeout: 90, over: ALL, run: withOldClient },
 ];
