@@ -280,7 +280,8 @@ impl Room {
                     None => self.preferences.remove(&identity),
                 };
             }
-            // Speakers and bandwidth are the workers' to feel; what is left asks for nothing.
+            Some(Scenario::SpeakerUpdate(seconds)) => self.simulate_speaker(now, seat, seconds),
+            // What is left asks for nothing.
             _ => {}
         }
     }

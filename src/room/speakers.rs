@@ -12,6 +12,9 @@ const BEAT: Duration = Duration::from_millis(400);
 const STALE: Duration = Duration::from_millis(900);
 /// Levels are told in steps of an eighth.
 const STEPS: f32 = 8.0;
+/// How loud somebody is who only wants to be said to speak (livekit 1.13.5), and how long at most.
+const SIMULATED_LEVEL: f32 = 0.9;
+const MAX_SIMULATED_S: u64 = 60;
 
 /// What is known and what was told.
 #[derive(Debug, Default)]
@@ -20,11 +23,16 @@ pub(super) struct Speakers {
     /// Eighths, as told.
     told: BTreeMap<Seat, u8>,
     beat_at: Option<Instant>,
+    /// Said to speak by its own wish, until this moment.
+    simulated: BTreeMap<Seat, Instant>,
 }
 
 impl Speakers {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.beat_at
+            .into_iter()
+            .chain(self.simulated.values().copied())
+            .min()
     }
 }
 
@@ -48,9 +56,35 @@ impl Room {
     pub(super) fn forget_speaker(&mut self, seat: Seat) {
         self.speakers.heard.remove(&seat);
         self.speakers.told.remove(&seat);
+        self.speakers.simulated.remove(&seat);
+    }
+
+    /// `simulateScenario('speaker')`: a client wants to be said to speak for so many seconds.
+    pub(super) fn simulate_speaker(&mut self, now: Now, seat: Seat, seconds: i32) {
+        let Ok(seconds) = u64::try_from(seconds) else {
+            return;
+        };
+        let until = now.at + Duration::from_secs(seconds.min(MAX_SIMULATED_S));
+        self.speakers.simulated.insert(seat, until);
+        self.tell_speakers(&[(seat, SIMULATED_LEVEL)]);
+    }
+
+    fn end_simulated_speakers(&mut self, now: Now) {
+        let over: Vec<(Seat, f32)> = self
+            .speakers
+            .simulated
+            .iter()
+            .filter(|(_, until)| **until <= now.at)
+            .map(|(seat, _)| (*seat, 0.0))
+            .collect();
+        for (seat, _) in &over {
+            self.speakers.simulated.remove(seat);
+        }
+        self.tell_speakers(&over);
     }
 
     pub(super) fn tell_speakers_if_due(&mut self, now: Now) {
+        self.end_simulated_speakers(now);
         if self.speakers.beat_at.is_none_or(|at| at > now.at) {
             return;
         }
@@ -78,11 +112,15 @@ impl Room {
         );
         self.speakers.beat_at = (!loud.is_empty()).then_some(now.at + BEAT);
         self.speakers.told = loud;
+        let changes: Vec<(Seat, f32)> = changes
+            .into_iter()
+            .map(|(seat, eighths)| (seat, f32::from(eighths) / STEPS))
+            .collect();
         self.tell_speakers(&changes);
     }
 
     /// Each participant hears of itself and of those whose audio it gets.
-    fn tell_speakers(&mut self, changes: &[(Seat, u8)]) {
+    fn tell_speakers(&mut self, changes: &[(Seat, f32)]) {
         if changes.is_empty() {
             return;
         }
@@ -94,8 +132,8 @@ impl Room {
                 .filter_map(|(speaker, level)| {
                     Some(SpeakerInfo {
                         sid: self.participant(*speaker)?.sid.as_str().to_owned(),
-                        level: f32::from(*level) / STEPS,
-                        active: *level > 0,
+                        level: *level,
+                        active: *level > 0.0,
                     })
                 })
                 .collect();

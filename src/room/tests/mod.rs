@@ -6,6 +6,7 @@ mod calls;
 mod dynacast;
 mod quality;
 mod resuming;
+mod simulating;
 mod webhooks;
 
 use super::*;
