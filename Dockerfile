@@ -11,7 +11,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY benches benches
 COPY src src
 # Static, and for any processor of the architecture: a Raspberry Pi 4 has no AES instructions.
-RUN cargo build --release --locked --bin parlor && install -D -m 755 target/release/parlor /out/parlor
+RUN cargo build --release --locked --bin parlor && install -D -s -m 755 target/release/parlor /out/parlor
 
 # hadolint ignore=DL3006
 FROM ${BUILD_FROM}

@@ -100,7 +100,8 @@ fn of_app(config: &Config, app: &App, told: &[IpAddr]) -> Vec<String> {
     let on = |on: bool| if on { "on" } else { "off" };
     let mut settings = vec![match &config.http.tls {
         Some(tls) => format!("TLS with {}", tls.certificate.display()),
-        None => "TLS by a proxy".to_owned(),
+        None if config.public.url.is_some() => "TLS by a proxy".to_owned(),
+        None => "no TLS".to_owned(),
     }];
     let urls: Vec<_> = config
         .rtc
