@@ -353,7 +353,7 @@ async fn media_and_data_cross(workers: usize) {
     let tasks = Tasks::new();
     let net = Net::start(&rtc(workers), Random::system(), &tasks).unwrap();
     let handle = net.handle();
-    let last = WorkerId(handle.workers() as u8 - 1);
+    let last = handle.worker_ids().last().unwrap();
     let mut publisher = Client::join(&handle, 1, WorkerId(0)).await;
     let mut subscriber = Client::join(&handle, 2, last).await;
     until(&mut publisher, &mut subscriber, "connect", |one, two| {
@@ -445,7 +445,7 @@ async fn a_check_over_tcp_reaches_its_worker_and_is_answered() {
     let tasks = Tasks::new();
     let net = Net::start(&rtc(2), Random::system(), &tasks).unwrap();
     let handle = net.handle();
-    let worker = WorkerId(handle.workers() as u8 - 1);
+    let worker = handle.worker_ids().last().unwrap();
     // Only to have a transport there; its UDP socket stays silent.
     let _client = Client::join(&handle, 1, worker).await;
     let server = credentials(worker, "server1");

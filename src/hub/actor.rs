@@ -106,6 +106,7 @@ impl Actor {
         let (signals_in, mut signals) = mpsc::channel::<(SessionId, Inbound)>(SIGNALS);
         let (events_in, mut events) = mpsc::channel::<Event>(EVENTS);
         let mut outboxes: HashMap<SessionId, OutboxSender> = HashMap::new();
+        let mut addresses = self.net.watch_addresses();
         self.room.start(self.now());
         while !self.room.is_finished() {
             let due = self.room.next_timeout();
@@ -151,6 +152,11 @@ impl Actor {
                         break;
                     }
                 },
+                Ok(()) = addresses.changed() => {
+                    for worker in self.net.worker_ids() {
+                        self.room.set_candidates(worker, &self.net.candidates(worker));
+                    }
+                }
                 () = sleep_until(due) => self.room.handle_timeout(self.now()),
             }
             self.carry_out(&events_in, &mut outboxes).await;

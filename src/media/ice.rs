@@ -31,6 +31,11 @@ const MAX_BASES: usize = 4;
 const MAX_HEARD: usize = 64;
 /// Addresses that the agent may learn by itself before it begins anew: it never forgets one.
 const MAX_LEARNED: usize = 128;
+/// A controlling peer that nominates another path has moved when the selected one was silent this long: its check of
+/// the old path may have overtaken this one. The agent would keep the old pair until it has failed, some 18 s.
+const MOVED: Duration = Duration::from_millis(700);
+/// The same where we nominate, and only see that the peer checks elsewhere; checks are up to 3 s apart.
+const LEFT: Duration = Duration::from_secs(4);
 /// Messages that wait for a flush.
 const MAX_OUT: usize = 64;
 
@@ -52,6 +57,12 @@ pub(super) struct Ice {
     heard: Vec<Place>,
     signalled: Vec<RemoteCandidate>,
     selected: Option<Place>,
+    /// When an authentic message came on the selected path, or it was selected.
+    selected_heard: Option<Instant>,
+    /// Our addresses have changed, and the selected path has not been heard since.
+    in_doubt: bool,
+    /// Another path was taken because the selected one had ended.
+    has_moved: bool,
     /// The latest path that an authentic message came on.
     latest: Option<Path>,
     out: VecDeque<(Path, Vec<u8>)>,
@@ -97,6 +108,9 @@ impl Ice {
             heard: Vec::new(),
             signalled: Vec::new(),
             selected: None,
+            selected_heard: None,
+            in_doubt: false,
+            has_moved: false,
             latest: None,
             out: VecDeque::new(),
             learned: 0,
@@ -214,6 +228,14 @@ impl Ice {
         if !self.has_remote() || !self.agent.accepts_message(&message) {
             return Heard::Nothing;
         }
+        let elsewhere = self.selected.is_some() && self.path() != Some(path);
+        if !elsewhere {
+            self.selected_heard = Some(now);
+            self.in_doubt = false;
+        } else if self.has_left(now, &message) {
+            self.begin_anew(now);
+        }
+        let is_answer = message.is_successful_binding_response();
         let base = self.learn(path);
         if let Some(mapped) = message.mapped_address()
             && !self.mapped.contains(&mapped)
@@ -234,14 +256,21 @@ impl Ice {
             return Heard::Nothing;
         }
         self.latest = Some(*path);
+        if elsewhere && is_answer && self.in_doubt {
+            self.in_doubt = false;
+            if self.agent.controlling() {
+                self.begin_anew(now);
+            } else {
+                // The peer nominates when it has noticed, seconds later. What is sent until then reaches it this way.
+                self.has_moved = true;
+                self.selected = Some(Place { base, path: *path });
+                self.selected_heard = Some(now);
+            }
+        }
         // At once: the check that a request triggers, and the start of DTLS, must not wait for a timer.
         self.handle_timeout(now);
-        if self.learned + self.mapped.len() > MAX_LEARNED
-            && let Some(remote) = self.agent.remote_credentials().cloned()
-        {
-            let local = self.agent.local_credentials().clone();
-            self.restarting = self.selected.is_some();
-            self.begin(local, remote);
+        if self.learned + self.mapped.len() > MAX_LEARNED {
+            self.begin_anew(now);
         }
         if self.path() == Some(path) {
             Heard::Selected
@@ -260,7 +289,9 @@ impl Ice {
             } = event
                 && let Some(place) = self.place(proto, source, destination)
             {
-                self.selected = Some(place);
+                if self.selected.replace(place) != Some(place) {
+                    self.selected_heard = Some(now);
+                }
                 self.restarting = false;
             }
         }
@@ -289,8 +320,65 @@ impl Ice {
         self.out.pop_front()
     }
 
-    /// Clears what the agent knows of the peer; bases and heard paths stay.
+    /// Our addresses are others than before: the selected path may have ended.
+    pub(super) fn doubt(&mut self) {
+        self.in_doubt = self.selected.is_some();
+    }
+
+    /// Whether the path was changed because the one before had ended; `true` once.
+    pub(super) fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.has_moved)
+    }
+
+    /// Whether a check on another path than the selected one says that the peer has left that.
+    fn has_left(&self, now: Instant, message: &StunMessage<'_>) -> bool {
+        let patience = if self.agent.controlling() {
+            LEFT
+        } else if message.use_candidate() {
+            MOVED
+        } else {
+            return false;
+        };
+        message.is_binding_request()
+            && self
+                .selected_heard
+                .is_some_and(|heard| now.saturating_duration_since(heard) >= patience)
+    }
+
+    /// Has the agent look for a path again, under the same credentials; the selected one serves until it has found one.
+    fn begin_anew(&mut self, now: Instant) {
+        if let Some(remote) = self.agent.remote_credentials().cloned() {
+            let local = self.agent.local_credentials().clone();
+            self.restarting = self.selected.is_some();
+            self.has_moved = self.restarting;
+            self.selected_heard = self.selected.map(|_| now);
+            self.begin(local, remote);
+        }
+    }
+
+    /// Clears what the agent knows of the peer, and bases that stood for addresses beyond the first of their kind; what
+    /// is heard from now on brings them again. The selected path stays.
     fn begin(&mut self, local: IceCreds, remote: IceCreds) {
+        let mut first: Vec<Base> = Vec::new();
+        for base in std::mem::take(&mut self.bases) {
+            let is_like = |kept: &Base| {
+                kept.proto == base.proto && kept.address.is_ipv4() == base.address.is_ipv4()
+            };
+            if !first.iter().any(is_like) {
+                first.push(base);
+            }
+        }
+        self.bases = first;
+        self.heard.clear();
+        if let Some(path) = self.path().copied() {
+            let base = self
+                .bases_of(proto_of(&path), path.remote.is_ipv4())
+                .next()
+                .unwrap_or(0);
+            let place = Place { base, path };
+            self.heard.push(place);
+            self.selected = Some(place);
+        }
         self.agent.ice_restart(local, false);
         self.agent.set_remote_credentials(remote);
         for base in &self.bases {

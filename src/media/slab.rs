@@ -54,6 +54,11 @@ impl<T> Slab<T> {
             .filter_map(|(thing, place)| Some((place, thing.as_ref()?)))
     }
 
+    /// All of them, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places.iter_mut().flatten()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.places.len() - self.free.len()

@@ -1,10 +1,12 @@
-//! Keeps what clients are told up to date: asks the interfaces every 30 s, and the STUN servers when configured.
+//! Keeps what clients are told up to date: asks the interfaces when the kernel says so, and the STUN servers when
+//! configured.
 //!
 //! Sockets stay as they are; a change of addresses reaches the workers and everyone who watches the candidates. A
 //! failing STUN server is a warning, never the end: it is asked again, ever more rarely.
 
 use super::addresses::{self, Bound, Rules};
 use super::external;
+use super::netlink;
 use super::worker::Input;
 use super::{Handle, now};
 use crate::config;
@@ -13,8 +15,10 @@ use crate::task::Tasks;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-/// How soon a new address of this host is told: a cable, a Wi-Fi, a VPN.
+/// How often the interfaces are asked where the kernel does not tell of changes.
 const SCAN: Duration = Duration::from_secs(30);
+/// Addresses come in groups: a cable brings IPv4 and several of IPv6.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// What decides over the candidates, and what is known at the moment.
 #[derive(Debug)]
@@ -98,6 +102,9 @@ impl Advertiser {
     ) {
         let mut ask_at = self.source.map(|_| now());
         let mut pause = external::RETRY;
+        let mut changes = netlink::Changes::open().inspect_err(|error| {
+            tracing::debug!(%error, "no netlink: addresses are looked at every 30 s");
+        });
         loop {
             if let (Some(at), Some(source)) = (ask_at, self.source)
                 && at <= now()
@@ -133,6 +140,7 @@ impl Advertiser {
             let next = ask_at.map_or(scan_at, |at| at.min(scan_at));
             tokio::select! {
                 () = tokio::time::sleep_until(next.into()) => {}
+                () = netlink::changed(&mut changes) => tokio::time::sleep(SETTLE).await,
                 () = tasks.cancelled() => return,
             }
         }
@@ -145,5 +153,6 @@ impl Advertiser {
             seat.send(Input::Candidates(candidates.clone())).await;
             seat.candidates.send_replace(candidates.into());
         }
+        handle.0.moved.send_replace(());
     }
 }

@@ -20,6 +20,7 @@ mod doorbell;
 mod events;
 mod external;
 mod load;
+mod netlink;
 mod stun;
 mod tcp;
 mod udp;
@@ -160,6 +161,8 @@ struct Shared {
     fingerprint: Fingerprint,
     bound: Vec<String>,
     placed: AtomicUsize,
+    /// Rings when the candidates of the seats have changed.
+    moved: watch::Sender<()>,
 }
 
 /// The async side's end of one worker.
@@ -260,6 +263,7 @@ impl Net {
             fingerprint: certificate.fingerprint(),
             bound: names,
             placed: AtomicUsize::new(0),
+            moved: watch::Sender::new(()),
         }));
         // From here on an early return drops it, and that stops what has started.
         let mut net = Self {
@@ -330,9 +334,9 @@ impl Drop for Net {
 }
 
 impl Handle {
-    /// How many workers there are, at least 1; they are numbered from 0.
-    pub fn workers(&self) -> usize {
-        self.0.seats.len()
+    /// The workers, at least one.
+    pub fn worker_ids(&self) -> impl Iterator<Item = WorkerId> + use<> {
+        (0..self.0.seats.len() as u8).map(WorkerId)
     }
 
     /// Hands a command to a worker; waits while 1024 wait for it. Nothing happens after [`Net::stop`].
@@ -358,12 +362,9 @@ impl Handle {
         )
     }
 
-    /// The same, with its changes: then clients want an ICE restart.
-    pub fn watch_candidates(&self, worker: WorkerId) -> watch::Receiver<Arc<[LocalCandidate]>> {
-        self.seat(worker).map_or_else(
-            || watch::channel(Arc::new([]) as Arc<_>).1,
-            |seat| seat.candidates.subscribe(),
-        )
+    /// Marked as changed when [`Self::candidates`] answers otherwise than before, for whichever worker.
+    pub fn watch_addresses(&self) -> watch::Receiver<()> {
+        self.0.moved.subscribe()
     }
 
     /// SHA-256 of the DTLS certificate, the same for all transports until the process ends.

@@ -3,12 +3,12 @@
 use super::connection::Connection;
 use super::data::Inbox;
 use super::data_track::DataTracks;
-use super::participant::{Participant, Permission, Preference, kind_of};
+use super::participant::{Participant, Permission, kind_of};
 use super::subscribe::PermissionRule;
 use super::{JOIN_TIMEOUT, Now, Output, Place, Room, RoomCommand, Seat, SessionId};
 use crate::ids::{Identity, ParticipantSid, TransportId};
 use crate::negotiate::{Negotiator, Role, Setup};
-use crate::plan::{Codec, IceCredentials, Proto};
+use crate::plan::{Codec, IceCredentials};
 use crate::protocol::join::Join;
 use crate::protocol::livekit::{
     self as proto, DisconnectReason, SignalTarget, participant_info, signal_response,
@@ -160,16 +160,7 @@ impl Room {
             permission.can_subscribe = false;
         }
         let preference = self.preferences.get(&identity).copied();
-        let candidates = match preference {
-            // Relays are the client's to find; nothing of ours is to be tried.
-            Some(Preference::Tcp | Preference::Tls) => place
-                .candidates
-                .iter()
-                .copied()
-                .filter(|c| c.proto == Proto::Tcp)
-                .collect(),
-            None => place.candidates,
-        };
+        let candidates = super::addresses::allowed(&place.candidates, preference);
         let participant = Participant {
             seat,
             sid: ParticipantSid::from(format!("PA_{}", self.random.text(12))),

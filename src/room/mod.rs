@@ -10,6 +10,7 @@
 //! What clients are told, and when, follows livekit 1.13.5 (`pkg/rtc/room.go`, `participant.go`), pinned by
 //! recordings in `tests/interop`.
 
+mod addresses;
 mod admin;
 mod agents;
 mod census;

@@ -305,33 +305,6 @@ impl Room {
         }
     }
 
-    /// Our candidates, once per set of credentials; the last one says that it is.
-    fn trickle(&mut self, seat: Seat, connection: &mut super::connection::Connection) {
-        if std::mem::replace(&mut connection.trickled, true) {
-            return;
-        }
-        let Some(candidates) = self.participants.get(&seat).map(|p| p.candidates.clone()) else {
-            return;
-        };
-        let ufrag = connection.negotiator.local().ufrag.clone();
-        let last = candidates.len().saturating_sub(1);
-        for (index, candidate) in candidates.iter().enumerate() {
-            let line = negotiate::candidate_line(candidate, &ufrag);
-            // The client hands this to the browser, which wants the fields in this form (livekit.md 14).
-            let candidate_init = format!(
-                r#"{{"candidate":"{line}","sdpMid":"0","sdpMLineIndex":0,"usernameFragment":null}}"#
-            );
-            self.send(
-                seat,
-                signal_response::Message::Trickle(TrickleRequest {
-                    candidate_init,
-                    target: connection.target as i32,
-                    r#final: index == last,
-                }),
-            );
-        }
-    }
-
     pub(super) fn handle_trickle(&mut self, seat: Seat, trickle: &TrickleRequest) {
         let Some(candidate) = parse_init(&trickle.candidate_init) else {
             return;

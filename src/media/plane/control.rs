@@ -370,16 +370,8 @@ impl Plane {
             TransportEvent::ChannelStuck => Event::ChannelStuck { id },
             TransportEvent::Closed => Event::Closed { id },
             TransportEvent::Connected { proto, remote } => {
-                let path = peer.transport.path().copied();
-                for down in peer.downs.clone() {
-                    if let Some(down) = self.downs.get_mut(down) {
-                        down.cut(now);
-                    }
-                    self.serve(now, down, sink);
-                }
-                if let Some(path) = path {
-                    self.learn_path(place, path);
-                }
+                self.resume_downs(now, place, sink);
+                self.learn_selected(place);
                 Event::Connected { id, proto, remote }
             }
             TransportEvent::Data { channel, payload } => Event::Data {
@@ -388,14 +380,35 @@ impl Plane {
                 payload,
             },
             TransportEvent::Disconnected => Event::Disconnected { id },
-            TransportEvent::PathChanged => {
-                if let Some(path) = peer.transport.path().copied() {
-                    self.learn_path(place, path);
+            TransportEvent::PathChanged { moved } => {
+                self.learn_selected(place);
+                if moved {
+                    self.resume_downs(now, place, sink);
                 }
                 return;
             }
         };
         self.events.push_back((id, event));
+    }
+
+    fn learn_selected(&mut self, place: u32) {
+        let peer = self.peers.get_mut(place);
+        if let Some(path) = peer.and_then(|peer| peer.transport.path().copied()) {
+            self.learn_path(place, path);
+        }
+    }
+
+    /// What was sent lately did not arrive: everything begins anew, with a key frame.
+    fn resume_downs(&mut self, now: Instant, place: u32, sink: &mut impl Sink) {
+        let Some(peer) = self.peers.get_mut(place) else {
+            return;
+        };
+        for down in peer.downs.clone() {
+            if let Some(down) = self.downs.get_mut(down) {
+                down.cut(now);
+            }
+            self.serve(now, down, sink);
+        }
     }
 
     /// RTCP towards a publisher: key frame requests, NACKs, transport-wide feedback, receiver reports.

@@ -221,9 +221,12 @@ impl Plane {
         }
     }
 
-    /// The worker's addresses have changed: transports opened from now on use these.
+    /// The worker's addresses have changed: transports opened from now on use these, those that are look where they are.
     pub fn set_candidates(&mut self, candidates: Vec<LocalCandidate>) {
         self.config.candidates = candidates;
+        for peer in self.peers.iter_mut() {
+            peer.transport.handle_new_addresses();
+        }
     }
 
     /// The counters.

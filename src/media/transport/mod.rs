@@ -84,7 +84,10 @@ pub enum TransportEvent {
     /// Nothing was heard of the peer for [`SILENCE`]. Nothing is sent until it is back.
     Disconnected,
     /// [`Transport::path`] is another one now.
-    PathChanged,
+    PathChanged {
+        /// The one before had ended some time ago: what was sent by it is lost.
+        moved: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,6 +217,11 @@ impl Transport {
             self.now = now;
             self.ice.add_remote(now, candidate);
         }
+    }
+
+    /// The addresses of this host have changed.
+    pub fn handle_new_addresses(&mut self) {
+        self.ice.doubt();
     }
 
     /// Takes a STUN message that the demultiplexer gave to this transport. `true`: it was authentic, or is kept until
@@ -486,7 +494,10 @@ impl Transport {
         };
         let changed = self.told != Some(path);
         match self.life {
-            Life::Connected if changed => self.events.push_back(TransportEvent::PathChanged),
+            Life::Connected if changed => {
+                let moved = self.ice.take_moved();
+                self.events.push_back(TransportEvent::PathChanged { moved });
+            }
             Life::Lost if !changed => return,
             Life::Opening | Life::Lost if self.sealer.is_some() => {
                 self.life = Life::Connected;

@@ -4,6 +4,7 @@ use super::*;
 use crate::protocol::livekit::{
     SimulateScenario, SyncState, TrackPublishedResponse, simulate_scenario,
 };
+use std::net::SocketAddr;
 
 fn resume(lab: &mut Lab, identity: &str, sid: &str) -> SessionId {
     lab.join_with(identity, |join| {
@@ -255,4 +256,46 @@ fn scenarios_that_applications_test_with_do_what_they_say() {
     );
     assert!(lab.kinds(again).is_empty(), "a failing node says nothing");
     assert!(lab.closed.contains(&again));
+}
+
+#[test]
+fn a_new_address_of_ours_is_told_once_to_those_on_its_worker() {
+    let mut lab = Lab::new();
+    let alice = lab
+        .join_with("alice", |join| join.single_pc = false)
+        .unwrap();
+    lab.connect();
+    lab.heard(alice);
+    let candidates: Arc<[LocalCandidate]> = [1, 2]
+        .map(|host| LocalCandidate {
+            proto: Proto::Udp,
+            address: SocketAddr::from(([192, 168, 7, host], 7882)),
+            preference: 65_535,
+        })
+        .into();
+    let mut lines = |candidates: &Arc<[LocalCandidate]>, worker| {
+        lab.room.set_candidates(worker, candidates);
+        lab.drain();
+        let heard = lab.heard(alice);
+        heard
+            .into_iter()
+            .map(|message| match message {
+                signal_response::Message::Trickle(trickle) => trickle.candidate_init,
+                other => panic!("{other:?}"),
+            })
+            .collect::<Vec<_>>()
+    };
+    assert!(lines(&candidates, WorkerId(1)).is_empty());
+    let first: Arc<[_]> = [candidates[0]].into();
+    let told = lines(&first, WorkerId(0));
+    assert!(
+        told.len() == 1 && told[0].contains(" 192.168.7.1 7882 "),
+        "{told:?}"
+    );
+    let told = lines(&candidates, WorkerId(0));
+    assert!(
+        told.len() == 1 && told[0].contains(" 192.168.7.2 7882 "),
+        "{told:?}"
+    );
+    assert!(lines(&candidates, WorkerId(0)).is_empty());
 }

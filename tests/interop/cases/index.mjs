@@ -8,6 +8,7 @@ import { browserCases } from './browsers.mjs';
 import { nodeCases } from './node.mjs';
 import { processCases } from './process.mjs';
 import { pythonCases } from './python.mjs';
+import { resumeCases } from './resume.mjs';
 import { wireCases } from './wire.mjs';
 
 /** How media may have to travel instead. */
@@ -36,7 +37,7 @@ function repeated(definition, transport) {
 }
 
 export function allCases() {
-  const once = [...processCases, ...pythonCases, ...nodeCases, ...browserCases, ...adminCases, ...wireCases, ...badLineCases];
+  const once = [...processCases, ...pythonCases, ...nodeCases, ...browserCases, ...adminCases, ...resumeCases, ...wireCases, ...badLineCases];
   const again = Object.keys(TRANSPORTS).flatMap((transport) =>
     once.filter((c) => c.over?.includes(transport)).map((c) => repeated(c, transport)));
   return [...once, ...again];

@@ -39,6 +39,17 @@ export function filterInput(...rules) {
   execFileSync('nft', ['-f', '-'], { ...sbin, input: text });
 }
 
+/** Rules like those of `filterInput` that end when the answered function is called. */
+export function cutInput(...rules) {
+  const text = `table inet cut { chain input { type filter hook input priority 1;\n${rules.join('\n')}\n}\n}\n`;
+  execFileSync('nft', ['-f', '-'], { ...sbin, input: text });
+  return () => run('nft', 'delete', 'table', 'inet', 'cut');
+}
+
+/** Gives the host another address beside its own, or takes it away. */
+export const addAddress = (address) => run('ip', 'addr', 'add', `${address}/24`, 'dev', 'lab0');
+export const dropAddress = (address) => run('ip', 'addr', 'del', `${address}/24`, 'dev', 'lab0');
+
 export const hasNftables = () => spawnSync('nft', ['--version'], { ...sbin, stdio: 'ignore' }).status === 0;
 
 const listenOnce = (server, listen) =>

@@ -75,6 +75,13 @@ window.received = async () => {
   return rows;
 };
 
+/** Sends a numbered message to all every `pause` ms, until `stopNumbers` answers how many it were. */
+window.startNumbers = (pause) => {
+  let n = 0;
+  const timer = setInterval(() => room.localParticipant.publishData(new TextEncoder().encode(String(n++)), { reliable: true, topic: 'n' }), pause);
+  window.stopNumbers = () => { clearInterval(timer); return n; };
+};
+
 /** The messages that came: topic and text. */
 window.data = () => seen.data;
 

@@ -1,0 +1,102 @@
+//! Where clients reach us: our candidates, told by trickle, and told again when the host's addresses change.
+//!
+//! A worker takes checks on any address of its sockets, so that a new candidate under the present credentials is all a
+//! client needs to move; no ICE restart (RFC 8838 §4 lets candidates be added at any time).
+
+use super::connection::Connection;
+use super::participant::Preference;
+use super::{Room, Seat};
+use crate::ids::WorkerId;
+use crate::negotiate;
+use crate::plan::{LocalCandidate, Proto};
+use crate::protocol::livekit::{TrickleRequest, signal_response};
+use std::sync::Arc;
+
+/// Which of a worker's candidates a client is told.
+pub(super) fn allowed(
+    candidates: &Arc<[LocalCandidate]>,
+    preference: Option<Preference>,
+) -> Arc<[LocalCandidate]> {
+    match preference {
+        // Relays are the client's to find; nothing of ours is to be tried.
+        Some(Preference::Tcp | Preference::Tls) => candidates
+            .iter()
+            .copied()
+            .filter(|candidate| candidate.proto == Proto::Tcp)
+            .collect(),
+        None => Arc::clone(candidates),
+    }
+}
+
+impl Room {
+    /// The addresses of a worker have changed: whoever is on it is told those that are new.
+    pub fn set_candidates(&mut self, worker: WorkerId, candidates: &Arc<[LocalCandidate]>) {
+        let seats: Vec<Seat> = self
+            .participants
+            .values()
+            .filter(|participant| participant.worker == worker)
+            .map(|participant| participant.seat)
+            .collect();
+        for seat in seats {
+            let Some(participant) = self.participants.get_mut(&seat) else {
+                continue;
+            };
+            let preference = self.preferences.get(&participant.identity).copied();
+            let mine = allowed(candidates, preference);
+            let before = std::mem::replace(&mut participant.candidates, Arc::clone(&mine));
+            let new: Vec<LocalCandidate> = mine
+                .iter()
+                .copied()
+                .filter(|candidate| !before.contains(candidate))
+                .collect();
+            let mut told = Vec::new();
+            for connection in participant
+                .main
+                .iter_mut()
+                .chain(&mut participant.subscriber)
+            {
+                connection.negotiator.set_candidates(mine.to_vec());
+                // Who has not been told any yet will be told all.
+                if connection.trickled {
+                    told.extend(trickled(connection, &new));
+                }
+            }
+            for trickle in told {
+                self.send(seat, signal_response::Message::Trickle(trickle));
+            }
+        }
+    }
+
+    /// Our candidates, once per set of credentials; the last one says that it is.
+    pub(super) fn trickle(&mut self, seat: Seat, connection: &mut Connection) {
+        if std::mem::replace(&mut connection.trickled, true) {
+            return;
+        }
+        let Some(participant) = self.participants.get(&seat) else {
+            return;
+        };
+        for trickle in trickled(connection, &participant.candidates) {
+            self.send(seat, signal_response::Message::Trickle(trickle));
+        }
+    }
+}
+
+fn trickled(connection: &Connection, candidates: &[LocalCandidate]) -> Vec<TrickleRequest> {
+    let ufrag = &connection.negotiator.local().ufrag;
+    let last = candidates.len().saturating_sub(1);
+    candidates
+        .iter()
+        .enumerate()
+        .map(|(index, candidate)| {
+            let line = negotiate::candidate_line(candidate, ufrag);
+            TrickleRequest {
+                // The client hands this to the browser, which wants the fields in this form (livekit.md 14).
+                candidate_init: format!(
+                    r#"{{"candidate":"{line}","sdpMid":"0","sdpMLineIndex":0,"usernameFragment":null}}"#
+                ),
+                target: connection.target as i32,
+                r#final: index == last,
+            }
+        })
+        .collect()
+}
