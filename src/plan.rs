@@ -446,6 +446,13 @@ pub enum Command {
         /// The message.
         payload: Bytes,
     },
+    /// Pretends that a subscriber's network carries no more video than this; `None`: what it says itself counts.
+    LimitBandwidth {
+        /// The subscriber's transport.
+        id: TransportId,
+        /// Bits a second.
+        bitrate: Option<u64>,
+    },
     /// Sends a report of its counters.
     Report {
         /// Where to.

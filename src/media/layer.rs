@@ -157,7 +157,24 @@ impl Limit {
         };
         let falls = share < self.estimate / 100 * 95;
         self.estimate = share;
-        if sent == 0 || share >= sent || current == 0 || !falls {
+        if share < sent && falls {
+            self.handle_ceiling(now, share, rates, current);
+        }
+    }
+
+    /// What this track may take, whatever its receiver says.
+    pub fn handle_ceiling(
+        &mut self,
+        now: Instant,
+        share: u64,
+        rates: &[u64; MAX_LAYERS],
+        current: u8,
+    ) {
+        if current == 0
+            || rates
+                .get(usize::from(current))
+                .is_none_or(|&sent| sent <= share)
+        {
             return;
         }
         let fits = (0..current)

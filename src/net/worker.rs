@@ -280,6 +280,7 @@ impl Worker {
             Command::AddRemoteCandidate { .. }
             | Command::CloseDown { .. }
             | Command::CloseMirror { .. }
+            | Command::LimitBandwidth { .. }
             | Command::OpenDown { .. }
             | Command::OpenMirror { .. }
             | Command::Report { .. }

@@ -281,6 +281,13 @@ impl Room {
                 };
             }
             Some(Scenario::SpeakerUpdate(seconds)) => self.simulate_speaker(now, seat, seconds),
+            Some(Scenario::SubscriberBandwidth(bitrate)) => {
+                let worker = participant.worker;
+                let bitrate = u64::try_from(bitrate).ok().filter(|bitrate| *bitrate > 0);
+                if let Some(id) = participant.downstream().map(|c| c.transport) {
+                    self.command(worker, Command::LimitBandwidth { id, bitrate });
+                }
+            }
             // What is left asks for nothing.
             _ => {}
         }

@@ -119,6 +119,16 @@ impl Plane {
                     }
                 }
             }
+            Command::LimitBandwidth { id, bitrate } => {
+                if let Some(place) = self.peer_of.get(&id).copied()
+                    && let Some(peer) = self.peers.get_mut(place)
+                {
+                    peer.ceiling = bitrate;
+                    if let Some(bitrate) = bitrate {
+                        self.handle_estimate(now, place, bitrate);
+                    }
+                }
+            }
             Command::Report { to } => {
                 // Whoever asked may have gone.
                 drop(to.send(self.report()));
@@ -162,6 +172,7 @@ impl Plane {
             local_ssrc,
             transport_seq: self.random.u32() as u16,
             remb: None,
+            ceiling: None,
         };
         let place = self.peers.insert(peer);
         self.peer_of.insert(id, place);

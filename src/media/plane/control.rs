@@ -136,10 +136,12 @@ impl Plane {
         }
     }
 
-    fn handle_estimate(&mut self, now: Instant, place: u32, bitrate: u64) {
+    pub(super) fn handle_estimate(&mut self, now: Instant, place: u32, bitrate: u64) {
         let Some(peer) = self.peers.get_mut(place) else {
             return;
         };
+        let ceiling = peer.ceiling.filter(|most| *most <= bitrate);
+        let bitrate = ceiling.unwrap_or(bitrate);
         peer.remb = Some(bitrate);
         let mut videos = Vec::new();
         let mut total = 0;
@@ -168,7 +170,11 @@ impl Plane {
             // Each gets the part of the estimate that it has of what is sent.
             let share = (u128::from(bitrate) * u128::from(rate) / u128::from(total)) as u64;
             if let Some(down) = self.downs.get_mut(down) {
-                down.limit.handle_estimate(now, share, &rates, current);
+                if ceiling.is_some() {
+                    down.limit.handle_ceiling(now, share, &rates, current);
+                } else {
+                    down.limit.handle_estimate(now, share, &rates, current);
+                }
             }
         }
     }

@@ -48,4 +48,6 @@ pub(super) struct Peer {
     pub(super) transport_seq: u16,
     /// The last estimate of its receiver, bits a second.
     pub(super) remb: Option<u64>,
+    /// Estimates above this are cut, bits a second.
+    pub(super) ceiling: Option<u64>,
 }

@@ -580,6 +580,43 @@ fn congestion_takes_a_layer_away_and_time_gives_it_back() {
 }
 
 #[test]
+fn a_simulated_limit_takes_layers_away_until_it_is_lifted() {
+    let mut lab = Lab::new(6, 1, &[0, 0]);
+    let track = video_track(1, 3);
+    lab.publish(0, vec![track.clone()]);
+    let plan = lab.down(1, &track);
+    let ssrc = plan.ssrc;
+    let mut camera = Camera::new(&lab, 0, 3);
+    camera.frames(&mut lab, 40);
+    lab.subscribe(1, 0, plan);
+    camera.frames(&mut lab, 60);
+    let limit = |bitrate| Command::LimitBandwidth {
+        id: TransportId(2),
+        bitrate,
+    };
+    lab.command(0, limit(Some(300_000)));
+    let mut layers = Vec::new();
+    for _ in 0..12 {
+        lab.send_rtcp(1, |writer| {
+            writer.remb(crate::ids::Ssrc(1), 5_000_000, &[ssrc]);
+        });
+        camera.frames(&mut lab, 30);
+        layers.push(watch(&lab.people[1].got, ssrc.0).last().unwrap().layer);
+    }
+    assert_eq!(layers[8], 0, "{layers:?}");
+    assert!(layers[9..].iter().all(|layer| *layer < 2), "{layers:?}");
+    lab.command(0, limit(None));
+    for _ in 0..40 {
+        lab.send_rtcp(1, |writer| {
+            writer.remb(crate::ids::Ssrc(1), 5_000_000, &[ssrc]);
+        });
+        camera.frames(&mut lab, 30);
+    }
+    let frames = watch(&lab.people[1].got, ssrc.0);
+    assert_eq!(frames.last().unwrap().layer, 2);
+}
+
+#[test]
 fn key_frames_are_asked_for_once_for_many() {
     let mut lab = Lab::new(3, 1, &[0, 0, 0, 0, 0]);
     let track = video_track(1, 1);
