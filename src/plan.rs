@@ -362,6 +362,15 @@ pub enum Command {
         /// Where events go.
         events: EventSender,
     },
+    /// Sends the events of a transport to another room from now on.
+    SetEvents {
+        /// The transport.
+        id: TransportId,
+        /// Where events go.
+        events: EventSender,
+        /// Told when no event goes to the old room any more.
+        done: tokio::sync::oneshot::Sender<()>,
+    },
     /// The peer's side, at first and on every later change; other credentials than before are an ICE restart.
     SetRemote {
         /// The transport.

@@ -17,8 +17,9 @@ use parlor::net::Net;
 use parlor::options::Options;
 use parlor::protocol::livekit::participant_info::State;
 use parlor::protocol::livekit::{
-    ClientInfo, DisconnectReason, JoinRequest, JoinResponse, LeaveRequest, Ping, SignalRequest,
-    SignalResponse, WrappedJoinRequest, signal_request, signal_response,
+    ClientInfo, CreateRoomRequest, DisconnectReason, JoinRequest, JoinResponse, LeaveRequest,
+    MoveParticipantRequest, Ping, RoomMovedResponse, SignalRequest, SignalResponse,
+    WrappedJoinRequest, signal_request, signal_response,
 };
 use parlor::protocol::token::{self, Claims};
 use parlor::random::Random;
@@ -206,6 +207,14 @@ impl Client {
         };
         assert!(self.frame().await.is_none());
         (leave, close.code.into())
+    }
+}
+
+/// What a client is told of its move.
+fn moved(message: signal_response::Message) -> Option<RoomMovedResponse> {
+    match message {
+        signal_response::Message::RoomMoved(moved) => Some(moved),
+        _ => None,
     }
 }
 
@@ -410,4 +419,85 @@ async fn a_stop_tells_everybody_and_leaves_no_task() {
     } = server;
     net.stop().await;
     assert_eq!(tasks.shutdown(PATIENCE).await, Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn a_participant_is_moved_with_its_websocket() {
+    let server = Server::start(|_| {});
+    let (mut alice, _) = server.join("alice").await;
+    let (mut bob, _) = server.join("bob").await;
+    let to = |room: &str, identity: &str, destination: &str| {
+        hub::Call::MoveParticipant(MoveParticipantRequest {
+            room: room.to_owned(),
+            identity: identity.to_owned(),
+            destination_room: destination.to_owned(),
+        })
+    };
+    // There and back, so that each room has let go of it once and has taken it in once.
+    for (from, destination) in [("hall", "yard"), ("yard", "hall"), ("hall", "yard")] {
+        let call = to(from, "alice", destination);
+        assert_eq!(server.hub.call(call).await, Ok(hub::Answer::Done));
+        let moved = alice.until(moved).await;
+        assert_eq!(moved.room.unwrap().name, destination);
+        let others = moved.other_participants.len();
+        assert_eq!(others, usize::from(destination == "hall"));
+    }
+    bob.sees("alice", State::Disconnected).await;
+    // Her requests arrive where she is now.
+    let ask = signal_request::Message::Leave(LeaveRequest::default());
+    alice.send(ask).await;
+    let (leave, code) = alice.end().await;
+    assert_eq!(
+        (leave.reason(), code),
+        (DisconnectReason::ClientInitiated, 1000)
+    );
+
+    let refused = server.hub.call(to("hall", "bob", "hall")).await;
+    assert!(
+        matches!(refused, Err(hub::CallError::Invalid(_))),
+        "{refused:?}"
+    );
+    let refused = server.hub.call(to("hall", "alice", "yard")).await;
+    assert_eq!(refused, Err(hub::CallError::ParticipantNotFound));
+    let refused = server.hub.call(to("nowhere", "alice", "yard")).await;
+    assert_eq!(refused, Err(hub::CallError::ParticipantNotFound));
+}
+
+#[tokio::test]
+async fn a_full_room_takes_nobody_else_and_one_that_may_not_be_made_nobody_at_all() {
+    let server = Server::start(|_| {});
+    let (mut alice, _) = server.join("alice").await;
+    let (_bob, _) = server.join("bob").await;
+    let cellar = CreateRoomRequest {
+        name: "cellar".to_owned(),
+        max_participants: 1,
+        ..Default::default()
+    };
+    let create = hub::Call::CreateRoom(Box::new(cellar));
+    server.hub.call(create).await.unwrap();
+    let to_cellar = |identity: &str| {
+        hub::Call::MoveParticipant(MoveParticipantRequest {
+            room: "hall".to_owned(),
+            identity: identity.to_owned(),
+            destination_room: "cellar".to_owned(),
+        })
+    };
+    assert_eq!(
+        server.hub.call(to_cellar("alice")).await,
+        Ok(hub::Answer::Done)
+    );
+    alice.until(moved).await;
+    let refused = server.hub.call(to_cellar("bob")).await;
+    assert_eq!(refused, Err(hub::CallError::RoomFull(1)));
+
+    let closed = Server::start(|config| config.room.auto_create = false);
+    let hall = CreateRoomRequest {
+        name: "hall".to_owned(),
+        ..Default::default()
+    };
+    let create = hub::Call::CreateRoom(Box::new(hall));
+    closed.hub.call(create).await.unwrap();
+    let (_carol, _) = closed.join("carol").await;
+    let refused = closed.hub.call(to_cellar("carol")).await;
+    assert_eq!(refused, Err(hub::CallError::RoomNotFound));
 }

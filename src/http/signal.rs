@@ -185,14 +185,12 @@ impl Drop for Attached {
         let Some(session) = self.session.take() else {
             return;
         };
-        let Ok(permit) = session.inbox.clone().try_reserve_owned() else {
-            // Full, or the room is gone and does not care.
+        if !session.inbox.try_send(Inbound::Gone) {
             self.tasks.spawn("session end", async move {
-                drop(session.inbox.send((session.id, Inbound::Gone)).await);
+                // A room that is gone does not care.
+                session.inbox.send(Inbound::Gone).await.ok();
             });
-            return;
-        };
-        permit.send((session.id, Inbound::Gone));
+        }
     }
 }
 

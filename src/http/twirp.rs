@@ -10,9 +10,9 @@ use crate::http::{App, MAX_BODY, dispatch, not_found};
 use crate::hub::{Answer, Call, CallError};
 use crate::protocol::livekit::{
     CreateRoomRequest, DeleteRoomRequest, ForwardParticipantRequest, ListParticipantsRequest,
-    ListParticipantsResponse, ListRoomsRequest, MuteRoomTrackRequest, MuteRoomTrackResponse,
-    PerformRpcRequest, PerformRpcResponse, RemoveParticipantResponse, RoomParticipantIdentity,
-    SendDataRequest, UpdateParticipantRequest, UpdateRoomMetadataRequest,
+    ListParticipantsResponse, ListRoomsRequest, MoveParticipantRequest, MuteRoomTrackRequest,
+    MuteRoomTrackResponse, PerformRpcRequest, PerformRpcResponse, RemoveParticipantResponse,
+    RoomParticipantIdentity, SendDataRequest, UpdateParticipantRequest, UpdateRoomMetadataRequest,
     UpdateSubscriptionsRequest,
 };
 use crate::protocol::token::{Claims, VideoGrant};
@@ -246,14 +246,19 @@ impl Caller<'_> {
                 require(grant.room_create)?;
                 Call::DeleteRoom(request)
             }
-            "ForwardParticipant" | "MoveParticipant" => {
-                // Both messages have the same fields.
+            "ForwardParticipant" => {
                 let request: ForwardParticipantRequest = wire.decode(body)?;
                 administers(&grant, &request.room)?;
                 require(grant.destination_room == request.destination_room)?;
-                let text = "participants cannot be taken to another room yet: \
-                            have the client join it with a token of its own";
+                let text = "a participant cannot be in two rooms: \
+                            move it, or have its client join the other room too";
                 return Err(Error::new(Code::Unimplemented, text));
+            }
+            "MoveParticipant" => {
+                let request: MoveParticipantRequest = wire.decode(body)?;
+                administers(&grant, &request.room)?;
+                require(grant.destination_room == request.destination_room)?;
+                Call::MoveParticipant(request)
             }
             "GetParticipant" => Call::GetParticipant(wire.decode::<RoomParticipantIdentity>(body)?),
             "ListParticipants" => {
@@ -326,7 +331,7 @@ fn error_of(error: &CallError) -> Error {
         CallError::DispatchNotFound | CallError::ParticipantNotFound | CallError::RoomNotFound => {
             Code::NotFound
         }
-        CallError::RemoteUnmute => Code::FailedPrecondition,
+        CallError::Away | CallError::RemoteUnmute => Code::FailedPrecondition,
         CallError::Rpc { code, .. } => match code {
             1400 => Code::InvalidArgument,
             1401 => Code::NotFound,
@@ -338,7 +343,7 @@ fn error_of(error: &CallError) -> Error {
             _ => Code::Unknown,
         },
         CallError::Stopping => Code::Unavailable,
-        CallError::TooMany(_) => Code::ResourceExhausted,
+        CallError::RoomFull(_) | CallError::TooMany(_) => Code::ResourceExhausted,
         CallError::Unimplemented(text) => return Error::new(Code::Unimplemented, *text),
     };
     Error::service(code, &error.to_string())

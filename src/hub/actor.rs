@@ -2,6 +2,8 @@
 
 use super::counters::Counters;
 use super::directory::Directory;
+use super::inbox::{Signals, Switch, inbox};
+use super::moving::Immigrant;
 use super::outbox::{OutboxSender, outbox};
 use super::{Inbound, JoinError, Session};
 use crate::agent;
@@ -24,9 +26,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// Joins and checks that wait for a room.
 pub(super) const ASKS: usize = 64;
 /// Requests of clients that wait for their room; sessions wait with theirs.
-const SIGNALS: usize = 256;
+pub(super) const SIGNALS: usize = 256;
 /// Events of workers that wait; past this they hold data back and merge the rest.
-const EVENTS: usize = 1024;
+pub(super) const EVENTS: usize = 1024;
 /// Inputs handled before outputs are carried out: a burst of events is one walk over the outputs.
 const BURST: usize = 64;
 
@@ -51,8 +53,50 @@ pub(super) enum Ask {
         call: Box<Call>,
         reply: oneshot::Sender<Result<Answer, CallError>>,
     },
+    /// Let somebody go to another room.
+    Emigrate {
+        request: proto::MoveParticipantRequest,
+        reply: oneshot::Sender<Result<Option<Box<Immigrant>>, CallError>>,
+    },
+    /// Take in somebody from another room.
+    Immigrate {
+        room: String,
+        immigrant: Box<Immigrant>,
+        reply: oneshot::Sender<()>,
+    },
     /// End, telling everybody to come back.
     ShutDown { done: oneshot::Sender<()> },
+}
+
+/// The room's ends of one session.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) outbox: OutboxSender,
+    pub(super) switch: Switch,
+}
+
+/// The ways into and out of a room, beside the questions of the directory.
+#[derive(Debug)]
+pub(super) struct Ways {
+    pub(super) signals_in: Signals,
+    pub(super) signals: mpsc::Receiver<(SessionId, Inbound)>,
+    pub(super) events_in: mpsc::Sender<Event>,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) lines: HashMap<SessionId, Line>,
+}
+
+impl Ways {
+    fn new() -> Self {
+        let (signals_in, signals) = mpsc::channel(SIGNALS);
+        let (events_in, events) = mpsc::channel(EVENTS);
+        Self {
+            signals_in,
+            signals,
+            events_in,
+            events,
+            lines: HashMap::new(),
+        }
+    }
 }
 
 /// Everything that one room's task owns.
@@ -103,9 +147,7 @@ impl Listed {
 impl Actor {
     /// Runs until the room is over.
     pub(super) async fn run(mut self) {
-        let (signals_in, mut signals) = mpsc::channel::<(SessionId, Inbound)>(SIGNALS);
-        let (events_in, mut events) = mpsc::channel::<Event>(EVENTS);
-        let mut outboxes: HashMap<SessionId, OutboxSender> = HashMap::new();
+        let mut ways = Ways::new();
         let mut addresses = self.net.watch_addresses();
         self.room.start(self.now());
         while !self.room.is_finished() {
@@ -113,17 +155,17 @@ impl Actor {
             tokio::select! {
                 // Events first: they carry media and data that are already late.
                 biased;
-                Some(event) = events.recv() => {
+                Some(event) = ways.events.recv() => {
                     self.room.handle_event(self.now(), event);
                     for _ in 0..BURST {
-                        let Ok(event) = events.try_recv() else { break };
+                        let Ok(event) = ways.events.try_recv() else { break };
                         self.room.handle_event(self.now(), event);
                     }
                 }
-                Some((session, inbound)) = signals.recv() => self.inbound(session, inbound),
+                Some((session, inbound)) = ways.signals.recv() => self.inbound(session, inbound),
                 Some(ask) = self.asks.recv() => match ask {
                     Ask::Join { join, session, reply } => {
-                        let answer = self.join(*join, session, &signals_in, &mut outboxes);
+                        let answer = self.join(*join, session, &mut ways);
                         Counters::count(match &answer {
                             Ok(_) => &self.counters.joins_accepted,
                             Err(_) => &self.counters.joins_refused,
@@ -145,9 +187,18 @@ impl Actor {
                         self.calls.waiting.insert(id, reply);
                         self.room.handle_call(self.now(), id, *call);
                     }
+                    Ask::Emigrate { request, reply } => {
+                        let answer = self.emigrate(&request, &mut ways).await;
+                        // Dropped with its asker, at the end of the process: its transports close.
+                        drop(reply.send(answer));
+                    }
+                    Ask::Immigrate { immigrant, reply, .. } => {
+                        self.immigrate(*immigrant, &mut ways).await;
+                        reply.send(()).ok();
+                    }
                     Ask::ShutDown { done } => {
                         self.room.shut_down(self.now());
-                        self.carry_out(&events_in, &mut outboxes).await;
+                        self.carry_out(&mut ways).await;
                         done.send(()).ok();
                         break;
                     }
@@ -159,21 +210,21 @@ impl Actor {
                 }
                 () = sleep_until(due) => self.room.handle_timeout(self.now()),
             }
-            self.carry_out(&events_in, &mut outboxes).await;
+            self.carry_out(&mut ways).await;
         }
         self.directory
             .ended(self.name.clone(), &mut self.asks)
             .await;
     }
 
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         Now {
             at: self.clock.now(),
             unix_us: self.clock.unix_us(),
         }
     }
 
-    fn inbound(&mut self, session: SessionId, inbound: Inbound) {
+    pub(super) fn inbound(&mut self, session: SessionId, inbound: Inbound) {
         match inbound {
             Inbound::Request(request) => {
                 Counters::count(&self.counters.messages_in);
@@ -187,8 +238,7 @@ impl Actor {
         &mut self,
         join: Join,
         session: SessionId,
-        inbox: &mpsc::Sender<(SessionId, Inbound)>,
-        outboxes: &mut HashMap<SessionId, OutboxSender>,
+        ways: &mut Ways,
     ) -> Result<Session, JoinError> {
         let worker = self.net.place(self.room.home());
         let place = Place {
@@ -201,11 +251,13 @@ impl Actor {
             .join(now, session, join, place)
             .map_err(|refused| self.refusal(&refused))?;
         let (sender, receiver) = outbox();
-        outboxes.insert(session, sender);
+        let (switch, inbox) = inbox(session, ways.signals_in.clone());
+        let outbox = sender;
+        ways.lines.insert(session, Line { outbox, switch });
         Ok(Session {
             participant,
             outbox: receiver,
-            inbox: inbox.clone(),
+            inbox,
             id: session,
         })
     }
@@ -222,26 +274,20 @@ impl Actor {
     }
 
     /// Carries out what the room decided.
-    async fn carry_out(
-        &mut self,
-        events: &mpsc::Sender<Event>,
-        outboxes: &mut HashMap<SessionId, OutboxSender>,
-    ) {
+    pub(super) async fn carry_out(&mut self, ways: &mut Ways) {
         while let Some(output) = self.room.poll() {
             match output {
                 Output::Signal(session, message) => {
                     Counters::count(&self.counters.messages_out);
-                    let kept = outboxes
-                        .get(&session)
-                        .is_none_or(|outbox| outbox.push(message));
-                    if !kept {
-                        outboxes.remove(&session);
+                    let line = ways.lines.get(&session);
+                    if !line.is_none_or(|line| line.outbox.push(message)) {
+                        ways.lines.remove(&session);
                         self.room.handle_gone(self.now(), session);
                     }
                 }
                 Output::Close(session) => {
-                    if let Some(outbox) = outboxes.remove(&session) {
-                        outbox.close();
+                    if let Some(line) = ways.lines.remove(&session) {
+                        line.outbox.close();
                     }
                 }
                 Output::Answer(id, answer) => {
@@ -257,7 +303,9 @@ impl Actor {
                 // The keeper of agents waits for nobody, so this is soon done.
                 Output::Agent(fact) => self.agents.tell(fact).await,
                 Output::Net(worker, command) => {
-                    self.net.send(worker, complete(command, events)).await;
+                    self.net
+                        .send(worker, complete(command, &ways.events_in))
+                        .await;
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use super::actor::{ASKS, Actor, Ask, Calls, Listed};
 use super::counters::{Counted, Counters};
+use super::moving::{self, Immigrant};
 use super::revoked::Revoked;
 use super::{Answer, Call, CallError, JoinError, Session};
 use crate::agent;
@@ -10,7 +11,7 @@ use crate::config::Config;
 use crate::ids::RoomName;
 use crate::net;
 use crate::protocol::join::Join;
-use crate::protocol::livekit::{self as proto, RoomConfiguration};
+use crate::protocol::livekit::{self as proto, MoveParticipantRequest, RoomConfiguration};
 use crate::random::Random;
 use crate::room::{self, Census, Now, Room, SessionId, Settings};
 use crate::task::Tasks;
@@ -42,6 +43,17 @@ enum Question {
     List {
         names: Vec<String>,
         reply: oneshot::Sender<Result<Vec<Arc<proto::Room>>, CallError>>,
+    },
+    /// Somebody is to leave a room for another.
+    Emigrate {
+        request: MoveParticipantRequest,
+        reply: oneshot::Sender<Result<Option<Box<Immigrant>>, CallError>>,
+    },
+    /// Somebody comes from another room.
+    Immigrate {
+        room: String,
+        immigrant: Box<Immigrant>,
+        reply: oneshot::Sender<()>,
     },
     /// A room's task is over; what had been asked of it meanwhile comes back.
     Ended {
@@ -156,6 +168,33 @@ impl Handle {
             .await
             .map_err(|_| CallError::Stopping)?;
         answer.await.map_err(|_| CallError::Stopping)?
+    }
+
+    pub(super) async fn emigrate(
+        &self,
+        request: MoveParticipantRequest,
+    ) -> Result<Option<Box<Immigrant>>, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let question = Question::Emigrate { request, reply };
+        let sent = self.questions.send(question).await;
+        sent.map_err(|_| CallError::Stopping)?;
+        answer.await.map_err(|_| CallError::Stopping)?
+    }
+
+    pub(super) async fn immigrate(
+        &self,
+        room: String,
+        immigrant: Box<Immigrant>,
+    ) -> Result<(), CallError> {
+        let (reply, answer) = oneshot::channel();
+        let question = Question::Immigrate {
+            room,
+            immigrant,
+            reply,
+        };
+        let sent = self.questions.send(question).await;
+        sent.map_err(|_| CallError::Stopping)?;
+        answer.await.map_err(|_| CallError::Stopping)
     }
 
     /// The rooms of these names, or all when there are none, in the order of their creation.
@@ -307,6 +346,28 @@ impl Hub {
                 Some(Question::Check { join, reply }) => {
                     self.dispatch(Ask::Check { join, reply }).await;
                 }
+                Some(Question::Emigrate { request, reply }) => {
+                    self.dispatch(Ask::Emigrate { request, reply }).await;
+                }
+                Some(Question::Immigrate {
+                    room,
+                    immigrant,
+                    reply,
+                }) => {
+                    self.dispatch(Ask::Immigrate {
+                        room,
+                        immigrant,
+                        reply,
+                    })
+                    .await;
+                }
+                Some(Question::Call { call, reply })
+                    if matches!(*call, Call::MoveParticipant(_)) =>
+                {
+                    if let Call::MoveParticipant(request) = *call {
+                        self.move_participant(request, reply);
+                    }
+                }
                 Some(Question::Call { call, reply }) => {
                     self.revoke(&call);
                     self.dispatch(Ask::Call { call, reply }).await;
@@ -362,6 +423,8 @@ impl Hub {
                 name
             }
             Ask::Call { call, .. } => RoomName::from(call.room()),
+            Ask::Emigrate { request, .. } => RoomName::from(request.room.as_str()),
+            Ask::Immigrate { room, .. } => RoomName::from(room.as_str()),
             Ask::Census { .. } | Ask::ShutDown { .. } => return,
         };
         if let Some(entry) = self.rooms.get(&name) {
@@ -373,6 +436,13 @@ impl Hub {
                     return Box::pin(self.dispatch(back)).await;
                 }
             }
+        }
+        if let Ask::Emigrate { reply, .. } = ask {
+            return drop(reply.send(Err(CallError::ParticipantNotFound)));
+        }
+        if let Ask::Immigrate { .. } = ask {
+            // It was there a moment ago.
+            return self.create(name, Vec::new(), ask).await;
         }
         if let Ask::Call { call, reply } = ask {
             return match self.for_call(&call) {
@@ -401,8 +471,10 @@ impl Hub {
         &self,
         call: &Call,
     ) -> Result<Vec<RoomConfiguration>, Box<Result<Answer, CallError>>> {
-        let Call::CreateRoom(request) = call else {
-            return Err(Box::new(call.without_room()));
+        let request = match call {
+            Call::CreateRoom(request) => request,
+            Call::Expect { .. } if self.settings.defaults.auto_create => return Ok(Vec::new()),
+            _ => return Err(Box::new(call.without_room())),
         };
         let own = room::configuration_of(&self.settings.limits, request)
             .map_err(|error| Box::new(Err(error)))?;
@@ -422,6 +494,24 @@ impl Hub {
         let known = self.settings.defaults.presets.get(name);
         let value = known.ok_or_else(|| JoinError::UnknownPreset(name.to_owned()))?;
         Ok(serde_json::from_value(value.clone()).ok())
+    }
+
+    /// Takes a participant from one room to another: a task of its own, because rooms never wait for the directory.
+    fn move_participant(
+        &self,
+        request: MoveParticipantRequest,
+        reply: oneshot::Sender<Result<Answer, CallError>>,
+    ) {
+        let hub = Handle {
+            questions: self.questions.clone(),
+            agents: self.agents.clone(),
+            counters: Arc::clone(&self.counters),
+            node_id: self.settings.node_id.as_str().into(),
+        };
+        self.tasks.spawn("move", async move {
+            // A caller who has gone away needs no answer.
+            drop(reply.send(moving::carry_over(&hub, request).await));
+        });
     }
 
     /// Takes note of tokens that a removal makes void, whether or not their bearer is there.
@@ -548,7 +638,9 @@ fn refuse(ask: Ask, error: JoinError) {
         // An asker who has gone away needs no answer.
         Ask::Join { reply, .. } => drop(reply.send(Err(error))),
         Ask::Check { reply, .. } => drop(reply.send(Err(error))),
-        Ask::Census { .. } => {}
+        // Whoever comes from another room is dropped, and its transports with it.
+        Ask::Census { .. } | Ask::Immigrate { .. } => {}
+        Ask::Emigrate { reply, .. } => drop(reply.send(Err(CallError::Stopping))),
         // Calls are refused for one reason only.
         Ask::Call { reply, .. } => drop(reply.send(Err(CallError::Stopping))),
         Ask::ShutDown { done } => {

@@ -6,12 +6,15 @@
 mod actor;
 mod counters;
 mod directory;
+mod inbox;
+mod moving;
 mod outbox;
 mod revoked;
 
 pub use crate::room::{Answer, Call, CallError, Census, SessionId};
 pub use counters::Counted;
 pub use directory::{Handle, start};
+pub use inbox::{Closed, Inbox};
 pub use outbox::{Outbox, Outgoing};
 
 use crate::ids::ParticipantSid;
@@ -66,7 +69,7 @@ pub struct Session {
     /// Messages to the client; the first one (`join`, `reconnect` or `leave`) is there already.
     pub outbox: Outbox,
     /// Requests of the client; a full channel makes the session wait.
-    pub inbox: tokio::sync::mpsc::Sender<(SessionId, Inbound)>,
+    pub inbox: Inbox,
     /// Says to the room which session speaks.
     pub id: SessionId,
 }

@@ -47,6 +47,13 @@ impl Outlets {
         self.open.insert(id, Outlet { sender, waiting });
     }
 
+    /// What waits and what comes goes to another room.
+    pub(super) fn redirect(&mut self, id: TransportId, sender: EventSender) {
+        if let Some(outlet) = self.open.get_mut(&id) {
+            outlet.sender = sender;
+        }
+    }
+
     pub(super) fn close(&mut self, id: TransportId) {
         self.open.remove(&id);
     }
@@ -274,6 +281,32 @@ mod tests {
         drop(room);
         assert_eq!(outlets.push(now, ID, data(0)), Some(Request::Close(ID)));
         assert_eq!(outlets.push(now, ID, data(0)), None);
+    }
+
+    #[test]
+    fn a_redirected_transport_tells_the_other_room_what_waits_and_what_comes() {
+        let mut outlets = Outlets::default();
+        let (sender, mut old) = mpsc::channel(1);
+        outlets.open(ID, sender);
+        let now = crate::net::now();
+        outlets.push(now, ID, data(0));
+        outlets.push(now, ID, data(1));
+        let (sender, mut new) = mpsc::channel(8);
+        outlets.redirect(ID, sender);
+        outlets.push(now, ID, data(2));
+        assert_eq!(retry(&mut outlets, now + RETRY), [Request::Hold(ID, false)]);
+        outlets.push(now, ID, data(3));
+        let numbers = |room: &mut mpsc::Receiver<Event>| {
+            let mut numbers = Vec::new();
+            while let Ok(Event::Data { payload, .. }) = room.try_recv() {
+                numbers.push(payload[0]);
+            }
+            numbers
+        };
+        assert_eq!(
+            (numbers(&mut old), numbers(&mut new)),
+            (vec![0], vec![1, 2, 3])
+        );
     }
 
     #[test]

@@ -285,11 +285,18 @@ impl Worker {
             | Command::OpenMirror { .. }
             | Command::Report { .. }
             | Command::SendData { .. }
+            | Command::SetEvents { .. }
             | Command::SetMirror { .. }
             | Command::SetMuted { .. }
             | Command::SetReceive { .. }
             | Command::SetRemote { .. }
             | Command::SetWanted { .. } => {}
+        }
+        if let Command::SetEvents { id, events, done } = command {
+            self.outlets.redirect(id, events);
+            // Whoever asked may have gone.
+            done.send(()).ok();
+            return;
         }
         if let Command::Report { to } = command {
             if to.send(self.report(now)).is_err() {

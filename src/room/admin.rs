@@ -10,10 +10,10 @@ use crate::ids::Identity;
 use crate::plan::Channel;
 use crate::protocol::livekit::{
     self as proto, CreateRoomRequest, DataPacket, DeleteRoomRequest, DisconnectReason,
-    ListParticipantsRequest, MuteRoomTrackRequest, MuteTrackRequest, ParticipantInfo,
-    PerformRpcRequest, RoomConfiguration, RoomParticipantIdentity, SendDataRequest, TrackInfo,
-    UpdateParticipantRequest, UpdateRoomMetadataRequest, UpdateSubscription,
-    UpdateSubscriptionsRequest, UserPacket, data_packet, signal_response,
+    ListParticipantsRequest, MoveParticipantRequest, MuteRoomTrackRequest, MuteTrackRequest,
+    ParticipantInfo, PerformRpcRequest, RoomConfiguration, RoomParticipantIdentity,
+    SendDataRequest, TrackInfo, UpdateParticipantRequest, UpdateRoomMetadataRequest,
+    UpdateSubscription, UpdateSubscriptionsRequest, UserPacket, data_packet, signal_response,
 };
 use std::collections::{HashMap, VecDeque};
 
@@ -33,10 +33,19 @@ pub enum Call {
     CreateRoom(Box<CreateRoomRequest>),
     /// Ends a room.
     DeleteRoom(DeleteRoomRequest),
+    /// Makes the room if need be, for a participant that is to be moved there.
+    Expect {
+        /// Its name.
+        room: String,
+        /// An agent or a recorder.
+        is_dependent: bool,
+    },
     /// One participant.
     GetParticipant(RoomParticipantIdentity),
     /// All participants, hidden ones too.
     ListParticipants(ListParticipantsRequest),
+    /// Moves a participant to another room; of two rooms, so no room gets it.
+    MoveParticipant(MoveParticipantRequest),
     /// Mutes or unmutes a track.
     MutePublishedTrack(MuteRoomTrackRequest),
     /// Calls a method that a participant has registered.
@@ -73,6 +82,9 @@ pub enum Answer {
 /// Why a call failed; texts are livekit's where it has one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
+    /// It has lost its WebSocket and may come back.
+    #[error("participant is reconnecting")]
+    Away,
     /// An argument is wrong.
     #[error("{0}")]
     Invalid(String),
@@ -85,6 +97,9 @@ pub enum CallError {
     /// `room.enable_remote_unmute` is off.
     #[error("remote unmute not enabled")]
     RemoteUnmute,
+    /// So many are there already.
+    #[error("room is full: {0} of {0} participants are there")]
+    RoomFull(u32),
     /// There is no room of that name.
     #[error("requested room does not exist")]
     RoomNotFound,
@@ -115,8 +130,10 @@ impl Call {
         match self {
             Self::CreateRoom(request) => &request.name,
             Self::DeleteRoom(request) => &request.room,
+            Self::Expect { room, .. } => room,
             Self::GetParticipant(request) | Self::RemoveParticipant(request) => &request.room,
             Self::ListParticipants(request) => &request.room,
+            Self::MoveParticipant(request) => &request.room,
             Self::MutePublishedTrack(request) => &request.room,
             Self::PerformRpc(request) => &request.room,
             Self::SendData(request) => &request.room,
@@ -132,9 +149,11 @@ impl Call {
             Self::ListParticipants(_) => Ok(Answer::Participants(Vec::new())),
             Self::CreateRoom(_)
             | Self::DeleteRoom(_)
+            | Self::Expect { .. }
             | Self::SendData(_)
             | Self::UpdateRoomMetadata(_) => Err(CallError::RoomNotFound),
             Self::GetParticipant(_)
+            | Self::MoveParticipant(_)
             | Self::MutePublishedTrack(_)
             | Self::PerformRpc(_)
             | Self::RemoveParticipant(_)
@@ -214,6 +233,7 @@ impl Room {
                 self.delete(now);
                 Ok(Answer::Done)
             }
+            Call::Expect { is_dependent, .. } => self.expect(now, is_dependent),
             Call::GetParticipant(request) => self
                 .named(&request.identity)
                 .map(|seat| self.participant_answer(seat)),
@@ -223,6 +243,8 @@ impl Room {
                     all.map(super::participant::Participant::info).collect(),
                 ))
             }
+            // The directory sees to it.
+            Call::MoveParticipant(_) => Err(CallError::ParticipantNotFound),
             Call::MutePublishedTrack(request) => self.mute_remotely(now, &request),
             // Answered when the participant has answered.
             Call::PerformRpc(request) => return self.perform_rpc(now, id, request),
@@ -244,7 +266,7 @@ impl Room {
 
     /// Who created an empty room that was there already is about to use it. Without this its last second may be
     /// now, and a join that must not create rooms would find none.
-    fn await_anew(&mut self, now: Now) {
+    pub(super) fn await_anew(&mut self, now: Now) {
         if self.is_deserted() {
             let at = now.at + self.settings.defaults.empty_timeout;
             self.ends_at = Some(self.ends_at.map_or(at, |before| before.max(at)));

@@ -36,6 +36,11 @@ impl DataTracks {
         self.published.values().cloned().collect()
     }
 
+    /// Gets nothing any more.
+    pub(super) fn unsubscribe(&mut self) {
+        self.subscribed.clear();
+    }
+
     /// A handle that no subscription has.
     fn free_handle(&mut self) -> u16 {
         loop {
@@ -113,6 +118,12 @@ impl Room {
             signal_response::Message::PublishDataTrackResponse(response),
         );
         self.changed_now(seat);
+        self.offer_data_track(seat, &sid);
+        self.counts_changed(now);
+    }
+
+    /// Somebody's data track for all others who want them.
+    fn offer_data_track(&mut self, seat: Seat, sid: &str) {
         let others: Vec<Seat> = self
             .participants
             .values()
@@ -120,10 +131,19 @@ impl Room {
             .map(|p| p.seat)
             .collect();
         for other in others {
-            self.subscribe_data_track(other, &sid);
+            self.subscribe_data_track(other, sid);
             self.tell_data_track_handles(other);
         }
-        self.counts_changed(now);
+    }
+
+    /// Somebody has come with data tracks of its own, and finds those of others.
+    pub(super) fn exchange_data_tracks(&mut self, seat: Seat) {
+        let own = self.participant(seat).map(|p| p.data_tracks.published());
+        for track in own.into_iter().flatten() {
+            self.offer_data_track(seat, &track.sid);
+        }
+        self.subscribe_to_data_tracks(seat);
+        self.tell_data_track_handles(seat);
     }
 
     pub(super) fn unpublish_data_track(

@@ -195,6 +195,7 @@ impl Room {
             close_on_resume: false,
             fail_resume: false,
             preference,
+            sif_trailer: None,
             refresh_at: now.at + TOKEN_REFRESH,
             expires: Some((now.at + JOIN_TIMEOUT, DisconnectReason::JoinFailure)),
         };
@@ -289,21 +290,23 @@ impl Room {
 
     /// A new token of the same rights with the present name, metadata and attributes (livekit.md 2).
     pub(super) fn refresh_token(&mut self, now: Now, seat: Seat) {
+        let Some(token) = self.participant(seat).and_then(|p| self.token_of(now, p)) else {
+            return;
+        };
+        self.send(seat, signal_response::Message::RefreshToken(token));
+    }
+
+    /// A token as it stands in a refresh; `None`: its key is no longer configured.
+    pub(super) fn token_of(&self, now: Now, participant: &Participant) -> Option<String> {
         /// A refreshed token is good for at least this long.
         const MIN_TTL_S: u64 = 600;
-        let Some(participant) = self.participants.get(&seat) else {
-            return;
-        };
-        let Some(secret) = self.settings.keys.secret(&participant.api_key) else {
-            return;
-        };
+        let secret = self.settings.keys.secret(&participant.api_key)?;
         let mut claims = participant.claims.clone();
         let now_s = now.unix_s();
         claims.exp = claims.exp.max(now_s + MIN_TTL_S);
         participant.api_key.clone_into(&mut claims.iss);
         participant.identity.as_str().clone_into(&mut claims.sub);
-        let token = crate::protocol::token::sign(&claims, secret);
-        self.send(seat, signal_response::Message::RefreshToken(token));
+        Some(crate::protocol::token::sign(&claims, secret))
     }
 
     /// The pair of counts that `room_update` carries.

@@ -1,5 +1,6 @@
 //! A participant goes: by its own will, because its network is gone, or because it was replaced.
 
+use super::participant::Participant;
 use super::webhooks::brief;
 use super::{DISCONNECT_GRACE, Now, Output, Room, Seat, SessionId};
 use crate::ids::TransportId;
@@ -107,6 +108,25 @@ impl Room {
         let Some(mut participant) = self.participants.remove(&seat) else {
             return;
         };
+        if let Some(session) = participant.session {
+            self.outputs.push_back(Output::Close(session));
+        }
+        self.forget(now, &mut participant, reason);
+        let worker = participant.worker;
+        for connection in participant.connections() {
+            let id = connection.transport;
+            self.command(worker, Command::CloseTransport { id });
+        }
+    }
+
+    /// Takes a participant that is no longer listed out of all books, and tells the others that it is gone.
+    pub(super) fn forget(
+        &mut self,
+        now: Now,
+        participant: &mut Participant,
+        reason: DisconnectReason,
+    ) {
+        let seat = participant.seat;
         participant.disconnect_reason = reason;
         self.forget_speaker(seat);
         self.qualities.forget(seat);
@@ -117,10 +137,8 @@ impl Room {
             self.identities.remove(&participant.identity);
         }
         if let Some(session) = participant.session {
-            self.outputs.push_back(Output::Close(session));
             self.sessions.remove(&session);
         }
-        let worker = participant.worker;
         for subscription in participant.subscriptions.values() {
             if let Some(down) = &subscription.down {
                 self.forget_down(now, down.id);
@@ -134,18 +152,17 @@ impl Room {
             self.tracks.remove(&track.sid);
             self.ups.remove(&track.up);
             if was_active && track.announced {
-                self.hook_unpublished(now, brief(&participant), track.info.clone());
+                self.hook_unpublished(now, brief(participant), track.info.clone());
             }
         }
         for track in &participant.pending {
             self.ups.remove(&track.up);
         }
-        self.end_subscriptions_to(now, &participant);
+        self.end_subscriptions_to(now, participant);
         for id in transports {
             self.transports.remove(&id);
-            self.command(worker, Command::CloseTransport { id });
         }
-        self.data_tracks_ended(&participant);
+        self.data_tracks_ended(participant);
         // An identity that comes right back is not announced as gone (protocol 11 and up, livekit.md 3.13).
         let was_told = participant.version > 0;
         let is_publisher = participant.is_publisher;

@@ -21,6 +21,7 @@ mod describe;
 mod dynacast;
 mod join;
 mod leave;
+mod moving;
 mod participant;
 mod permission;
 mod publish;
@@ -42,6 +43,7 @@ pub use agents::Fact;
 pub use census::Census;
 pub use describe::server_info;
 pub use join::JoinRefused;
+pub use moving::{Emigrant, Traveller};
 pub use participant::Seat;
 
 use crate::config::{Keys, Limits, Room as Defaults};

@@ -13,6 +13,7 @@ use crate::protocol::livekit::{
     self as proto, ParticipantInfo, TrackSource, client_info, participant_info,
 };
 use crate::protocol::token::{Claims, VideoGrant};
+use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
@@ -191,6 +192,8 @@ pub(super) struct Participant {
     pub(super) fail_resume: bool,
     /// How its connections may be made.
     pub(super) preference: Option<Preference>,
+    /// What it was told of frames of our own, if that was in another room.
+    pub(super) sif_trailer: Option<Bytes>,
     /// Its token is made anew at this moment.
     pub(super) refresh_at: Instant,
     /// Removed at this moment, unless it connects before.

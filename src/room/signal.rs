@@ -347,6 +347,8 @@ impl Room {
         let owner = self.downs.get(&bound.down)?;
         let wanted = self.wanted(seat, &owner.track);
         let participant = self.participants.get_mut(&seat)?;
+        let own = participant.sif_trailer.clone();
+        let sif_trailer = own.unwrap_or_else(|| self.sif_trailer.clone());
         let down = participant
             .subscriptions
             .get_mut(&owner.track)?
@@ -370,7 +372,7 @@ impl Room {
             nack: bound.nack,
             cname: down.stream_id.clone(),
             wanted,
-            sif_trailer: self.sif_trailer.clone(),
+            sif_trailer,
         })
     }
 

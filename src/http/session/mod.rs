@@ -11,7 +11,7 @@
 
 use crate::clock::Clock;
 use crate::http::signal::Attached;
-use crate::hub::{Inbound, Outgoing, SessionId};
+use crate::hub::{Inbound, Inbox, Outgoing};
 use crate::protocol::livekit::{Pong, SignalRequest, signal_request, signal_response};
 use crate::protocol::signal::{self, Encoded, FrameFault};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
@@ -103,7 +103,6 @@ pub(super) async fn run(
         let inbox = session.inbox.clone();
         let mut reader = Reader {
             inbox: Some(inbox),
-            id: session.id,
             form: &form,
             pong,
             bucket: Bucket::new(Instant::now()),
@@ -149,8 +148,7 @@ pub(super) async fn run(
 /// Client to room.
 struct Reader<'a> {
     /// `None` when the room is gone; what comes is then thrown away until the writer is done.
-    inbox: Option<mpsc::Sender<(SessionId, Inbound)>>,
-    id: SessionId,
+    inbox: Option<Inbox>,
     form: &'a Form,
     /// Behind a pointer: the channel makes room for 32 at once, and a message is large.
     pong: mpsc::Sender<Arc<Encoded>>,
@@ -216,7 +214,7 @@ impl Reader<'_> {
             Some(_) => {
                 if let Some(inbox) = &self.inbox {
                     let request = Inbound::Request(Box::new(request));
-                    if inbox.send((self.id, request)).await.is_err() {
+                    if inbox.send(request).await.is_err() {
                         self.inbox = None;
                     }
                 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::hub::SessionId;
 use crate::protocol::livekit::LeaveRequest;
 use prost::Message as _;
 use std::convert::Infallible;
@@ -37,8 +38,7 @@ async fn read(frames: Vec<Message>, room: usize) -> Read {
     let (pong, mut pongs) = mpsc::channel(PONGS);
     let form = Form::new(false);
     let mut reader = Reader {
-        inbox: Some(inbox),
-        id: SessionId(7),
+        inbox: Some(Inbox::to(SessionId(7), inbox)),
         form: &form,
         pong,
         bucket: Bucket::new(Instant::now()),

@@ -129,6 +129,8 @@ impl Plane {
                     }
                 }
             }
+            // The driver's business.
+            Command::SetEvents { .. } => {}
             Command::Report { to } => {
                 // Whoever asked may have gone.
                 drop(to.send(self.report()));

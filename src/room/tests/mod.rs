@@ -4,6 +4,7 @@ mod admin;
 mod agents;
 mod calls;
 mod dynacast;
+mod moving;
 mod quality;
 mod resuming;
 mod simulating;
