@@ -14,6 +14,7 @@ export async function runPython(test, program, args, limit) {
 }
 
 const load = (...args) => (single) => (test) => runPython(test, 'load', [...args, ...singlePc(single)]);
+const move = (...args) => (single) => (test) => runPython(test, 'move', [...args, ...singlePc(single)]);
 const messages = (...args) => (single) => (test) => runPython(test, 'messages', [...args, ...singlePc(single)]);
 
 async function messagesUnderLoss(test, single) {
@@ -36,6 +37,7 @@ export const pythonCases = [
   ...both('python-vp8', '2 publishers × 3 subscribers, 640x360', load('-p', '2', '-s', '3', '--data-hz', '5'), { over: ['tcp', 'no-udp'] }),
   ...['h264', 'vp9', 'av1'].flatMap((codec) =>
     both(`python-${codec}`, `${codec}, 320x180`, load('--size', '320x180', '--codec', codec, '-n', '5'))),
+  ...both('python-move', 'moved to another room and back', move()),
   ...both('python-messages', 'reliable and lossy messages', messages('-n', '200', '--limit', '10')),
   {
     name: 'python-agent',
