@@ -290,6 +290,7 @@ impl Scene {
                     max_spatial: 255,
                     max_temporal: 255,
                 },
+                playout_delay: None,
                 sif_trailer: Bytes::new(),
             };
             let open = Command::OpenDown {

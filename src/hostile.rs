@@ -161,6 +161,7 @@ pub fn parse_sdp_bytes(data: &[u8]) {
         firefox: false,
         first_offer_id: 1,
         reuse_sections: true,
+        playout_delay: true,
         red_capable: true,
     });
     let Ok(offer) = negotiator.parse_offer(sdp) else {

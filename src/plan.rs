@@ -303,6 +303,8 @@ pub struct DownTrackPlan {
     pub cname: String,
     /// What it wants at first.
     pub wanted: Wanted,
+    /// What the receiver is to delay at least and at most, as it stands in the `playout-delay` extension.
+    pub playout_delay: Option<[u8; 3]>,
     /// Appended to frames that this server makes itself, so that end-to-end encrypting clients know them.
     pub sif_trailer: Bytes,
 }

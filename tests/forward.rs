@@ -327,6 +327,7 @@ async fn subscribe(net: &Handle, publisher: &Client, subscriber: &Client) {
             max_spatial: 255,
             max_temporal: 255,
         },
+        playout_delay: None,
         sif_trailer: Bytes::new(),
     };
     let plan = Box::new(plan);

@@ -464,6 +464,17 @@ async fn a_room_has_the_agents_that_its_creation_names() {
     );
 }
 
+#[tokio::test]
+async fn a_room_may_name_receivers_of_webhooks_if_there_is_a_key_to_sign_with() {
+    let server = Server::start("");
+    let request = json!({"name": "hall", "tags": {"webhook_urls": "http://127.0.0.1:9/"}});
+    let (status, text) = server.call("CreateRoom", "", request).await;
+    assert_eq!(status, 400);
+    assert!(text.contains("webhook_urls: set webhook.api_key"), "{text}");
+    let request = json!({"name": "hall", "tags": {"floor": "2"}, "minPlayoutDelay": 100});
+    server.done("CreateRoom", "", request).await;
+}
+
 /// What each call needs, and that nothing else will do.
 #[tokio::test]
 async fn a_token_that_does_not_grant_it_is_401() {

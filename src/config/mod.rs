@@ -15,6 +15,8 @@ mod room;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use reporting::checked as webhook_url;
+
 use crate::config::cidr::Cidr;
 use crate::config::problem::{Findings, Problem, Warning};
 use crate::config::read::Reader;
@@ -329,6 +331,8 @@ pub struct Room {
     pub enabled_codecs: Vec<String>,
     /// Audio and video of a participant in one media stream.
     pub sync_streams: bool,
+    /// What receivers of video are to delay it, at least and at most; `None`: as they like.
+    pub playout_delay: Option<(Duration, Duration)>,
     /// Data tracks may be published.
     pub enable_data_tracks: bool,
     /// Remote unmute by the room API.
@@ -423,6 +427,7 @@ impl Default for Room {
             .map(str::to_owned)
             .to_vec(),
             sync_streams: false,
+            playout_delay: None,
             enable_data_tracks: true,
             enable_remote_unmute: false,
             enable_full_room_in_webhooks: false,

@@ -31,6 +31,7 @@ pub(crate) fn room(reader: &mut Reader<'_>) -> Room {
         departure_timeout: seconds(reader, "room.departure_timeout", default.departure_timeout),
         enabled_codecs: codecs(reader, default.enabled_codecs),
         sync_streams: reader.boolean("room.sync_streams", default.sync_streams),
+        playout_delay: playout_delay(reader),
         enable_data_tracks: reader.boolean("enable_data_tracks", default.enable_data_tracks),
         enable_remote_unmute: reader
             .boolean("room.enable_remote_unmute", default.enable_remote_unmute),
@@ -40,6 +41,17 @@ pub(crate) fn room(reader: &mut Reader<'_>) -> Room {
         ),
         presets,
     }
+}
+
+/// In milliseconds, as livekit-server has it; a `max` of 0 sets no bound.
+fn playout_delay(reader: &mut Reader<'_>) -> Option<(Duration, Duration)> {
+    let is_on = reader.boolean("room.playout_delay.enabled", false);
+    let mut ms = |name: &str| {
+        let ms = reader.count(&format!("room.playout_delay.{name}"), 0);
+        Duration::from_millis(u64::from(ms))
+    };
+    let (min, max) = (ms("min"), ms("max"));
+    is_on.then_some((min, max))
 }
 
 /// Whole seconds: that is how clients are told.

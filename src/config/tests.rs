@@ -582,7 +582,8 @@ fn problems_of_flags_carry_the_flags_name() {
 fn rooms_and_limits_take_what_is_said() {
     let config = good(
         "room: {auto_create: no, max_participants: 7, empty_timeout: 5m, departure_timeout: 0, sync_streams: true,\
-         enable_remote_unmute: true, max_metadata_size: 10, max_room_name_length: 11}\n\
+         enable_remote_unmute: true, max_metadata_size: 10, max_room_name_length: 11,\
+         playout_delay: {enabled: true, min: 100, max: 2000}}\n\
          limit: {num_tracks: -1, bytes_per_sec: 1_000.5, subscription_limit_video: 3, max_room_name_length: 12}\n\
          enable_data_tracks: false\nlogging: {level: WARN, json: true}\n",
     );
@@ -591,6 +592,8 @@ fn rooms_and_limits_take_what_is_said() {
     assert_eq!(config.room.empty_timeout, Duration::from_secs(300));
     assert_eq!(config.room.departure_timeout, Duration::ZERO);
     assert!(config.room.sync_streams && config.room.enable_remote_unmute);
+    let (min, max) = config.room.playout_delay.unwrap();
+    assert_eq!((min.as_millis(), max.as_millis()), (100, 2000));
     assert!(!config.room.enable_data_tracks);
     assert_eq!(config.limits.max_metadata_size, 10);
     assert_eq!(config.limits.max_room_name_length, 12);

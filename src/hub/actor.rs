@@ -296,9 +296,9 @@ impl Actor {
                         drop(reply.send(*answer));
                     }
                 }
-                Output::Webhook(event) => {
+                Output::Webhook(event, extra) => {
                     self.counters.note(&event);
-                    self.webhooks.notify(event);
+                    self.webhooks.notify(event, extra);
                 }
                 // The keeper of agents waits for nobody, so this is soon done.
                 Output::Agent(fact) => self.agents.tell(fact).await,

@@ -13,7 +13,7 @@ use crate::net;
 use crate::protocol::join::Join;
 use crate::protocol::livekit::{self as proto, MoveParticipantRequest, RoomConfiguration};
 use crate::random::Random;
-use crate::room::{self, Census, Now, Room, SessionId, Settings};
+use crate::room::{self, Census, Now, Room, SessionId, Settings, WEBHOOK_TAG};
 use crate::task::Tasks;
 use crate::webhook;
 use std::collections::HashMap;
@@ -478,6 +478,10 @@ impl Hub {
         };
         let own = room::configuration_of(&self.settings.limits, request)
             .map_err(|error| Box::new(Err(error)))?;
+        if request.tags.contains_key(WEBHOOK_TAG) && !self.webhooks.is_on() {
+            let text = "webhook_urls: set webhook.api_key, by which they are signed";
+            return Err(Box::new(Err(CallError::Invalid(text.to_owned()))));
+        }
         let preset = self.preset(&request.room_preset).map_err(|error| {
             let text = error.to_string();
             Box::new(Err(CallError::Invalid(text)))

@@ -603,6 +603,11 @@ impl DownTrack {
         (!self.is_known).then(|| self.plan.mid.as_str().as_bytes())
     }
 
+    /// The delay that the receiver is to keep, while it does not know the source.
+    pub fn playout_delay(&self) -> Option<[u8; 3]> {
+        self.plan.playout_delay.filter(|_| !self.is_known)
+    }
+
     /// A packet with so much payload was sent.
     pub fn count(&mut self, len: usize) {
         self.packets = self.packets.wrapping_add(1);

@@ -34,6 +34,8 @@ pub struct Draft<'a> {
     pub ssrc: Ssrc,
     /// MID, while the receiver does not know the source.
     pub mid: Option<&'a [u8]>,
+    /// playout-delay, while the receiver does not know the source.
+    pub playout_delay: Option<[u8; 3]>,
     /// Dependency descriptor, empty for none.
     pub descriptor: &'a [u8],
     /// abs-capture-time, empty for none.
@@ -74,6 +76,9 @@ impl Draft<'_> {
         }
         if let (Some(id), Some(mid)) = (extensions.mid, self.mid) {
             writer.push(id, mid);
+        }
+        if let (Some(id), Some(delay)) = (extensions.playout_delay, self.playout_delay) {
+            writer.push(id, &delay);
         }
         if let (Some(id), Some(level)) = (extensions.audio_level, self.audio_level) {
             writer.push(id, &[level]);

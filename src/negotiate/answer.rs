@@ -195,8 +195,9 @@ impl Negotiator {
                 Media::Rtp(kind) => {
                     section.formats = formats::agreed(&offered.payloads, &self.setup.codecs);
                     usable &= !section.formats.is_empty();
+                    let (role, playout) = (self.setup.role, self.setup.playout_delay);
                     section.extensions =
-                        extensions::answered(&offered.extensions, self.setup.role, kind);
+                        extensions::answered(&offered.extensions, role, kind, playout);
                     section.nack = match kind {
                         Kind::Audio => Vec::new(),
                         Kind::Video => offered

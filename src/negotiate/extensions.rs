@@ -11,18 +11,20 @@ pub(super) enum Uri {
     AudioLevel,
     DependencyDescriptor,
     Mid,
+    PlayoutDelay,
     RepairedRid,
     Rid,
     TransportCc,
 }
 
 impl Uri {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::AbsCaptureTime,
         Self::AbsSendTime,
         Self::AudioLevel,
         Self::DependencyDescriptor,
         Self::Mid,
+        Self::PlayoutDelay,
         Self::RepairedRid,
         Self::Rid,
         Self::TransportCc,
@@ -38,6 +40,7 @@ impl Uri {
                 "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
             }
             Self::Mid => "urn:ietf:params:rtp-hdrext:sdes:mid",
+            Self::PlayoutDelay => "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
             Self::RepairedRid => "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
             Self::Rid => "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
             Self::TransportCc => {
@@ -51,9 +54,10 @@ impl Uri {
         Self::ALL.into_iter().find(|uri| uri.text() == text)
     }
 
-    /// Whether an answer of this role agrees to it (livekit.md 3.14 and 14).
-    fn answered(self, role: Role, kind: Kind) -> bool {
+    /// Whether an answer of this role agrees to it (livekit.md 3.14 and 14). `playout`: the room delays video.
+    fn answered(self, role: Role, kind: Kind, playout: bool) -> bool {
         match self {
+            Self::PlayoutDelay => kind == Kind::Video && role == Role::Single && playout,
             Self::Mid | Self::Rid | Self::AbsCaptureTime => true,
             Self::AudioLevel => kind == Kind::Audio,
             Self::RepairedRid | Self::TransportCc | Self::DependencyDescriptor => {
@@ -65,9 +69,15 @@ impl Uri {
 }
 
 /// What is offered in the subscriber role, by kind, with our ids.
-pub(super) fn offered(kind: Kind) -> &'static [(Uri, u8)] {
+pub(super) fn offered(kind: Kind, playout: bool) -> &'static [(Uri, u8)] {
     match kind {
         Kind::Audio => &[(Uri::AbsCaptureTime, 2)],
+        Kind::Video if playout => &[
+            (Uri::DependencyDescriptor, 1),
+            (Uri::AbsCaptureTime, 2),
+            (Uri::AbsSendTime, 3),
+            (Uri::PlayoutDelay, 4),
+        ],
         Kind::Video => &[
             (Uri::DependencyDescriptor, 1),
             (Uri::AbsCaptureTime, 2),
@@ -77,10 +87,15 @@ pub(super) fn offered(kind: Kind) -> &'static [(Uri, u8)] {
 }
 
 /// The part of an offer's list that is answered, in the client's order.
-pub(super) fn answered(list: &[(Uri, u8)], role: Role, kind: Kind) -> Vec<(Uri, u8)> {
+pub(super) fn answered(
+    list: &[(Uri, u8)],
+    role: Role,
+    kind: Kind,
+    playout: bool,
+) -> Vec<(Uri, u8)> {
     list.iter()
         .copied()
-        .filter(|(uri, _)| uri.answered(role, kind))
+        .filter(|(uri, _)| uri.answered(role, kind, playout))
         .collect()
 }
 
@@ -100,6 +115,7 @@ pub(super) fn add(extensions: &mut Extensions, list: &[(Uri, u8)]) {
             Uri::AudioLevel => &mut extensions.audio_level,
             Uri::DependencyDescriptor => &mut extensions.dependency_descriptor,
             Uri::Mid => &mut extensions.mid,
+            Uri::PlayoutDelay => &mut extensions.playout_delay,
             Uri::RepairedRid => &mut extensions.repaired_rid,
             Uri::Rid => &mut extensions.rid,
             Uri::TransportCc => &mut extensions.transport_cc,

@@ -56,6 +56,8 @@ pub struct Setup {
     pub first_offer_id: u32,
     /// The client's protocol version: v0 below 4 and Safari do not reuse sections.
     pub reuse_sections: bool,
+    /// The room delays video, and tells receivers so.
+    pub playout_delay: bool,
     /// Audio NACK is left out when the client can RED (livekit.md 14, SDP).
     pub red_capable: bool,
 }

@@ -214,7 +214,7 @@ impl Negotiator {
                 lines.rtx(rtx, own.pt);
             }
         }
-        lines.extensions(extensions::offered(kind));
+        lines.extensions(extensions::offered(kind, self.setup.playout_delay));
         if let Some(down) = carried {
             lines.track(&down.spec);
         }
@@ -249,7 +249,7 @@ impl Section {
             .filter(|payload| payload.feedback.contains(&Feedback::Nack))
             .map(|payload| payload.pt)
             .collect();
-        let ours = extensions::offered(kind);
+        let ours = extensions::offered(kind, true);
         self.extensions = answered
             .extensions
             .iter()

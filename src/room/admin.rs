@@ -180,6 +180,7 @@ pub fn configuration_of(
         let text = "egress is not part of this server: create the room without it";
         return Err(CallError::Unimplemented(text));
     }
+    super::webhooks::urls_of(&request.tags).map_err(CallError::Invalid)?;
     Ok(RoomConfiguration {
         empty_timeout: request.empty_timeout,
         departure_timeout: request.departure_timeout,

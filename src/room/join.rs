@@ -255,7 +255,9 @@ impl Room {
                 .collect(),
             firefox: participant.is_firefox(),
             first_offer_id,
-            reuse_sections: participant.reuses_sections(),
+            // Audio and video that stay in step are not told apart by sections that change hands.
+            reuse_sections: participant.reuses_sections() && !self.settings.defaults.sync_streams,
+            playout_delay: self.settings.defaults.playout_delay.is_some(),
             red_capable: !participant.is_firefox(),
         };
         let target = match role {

@@ -45,6 +45,7 @@ pub use describe::server_info;
 pub use join::JoinRefused;
 pub use moving::{Emigrant, Traveller};
 pub use participant::Seat;
+pub use webhooks::WEBHOOK_TAG;
 
 use crate::config::{Keys, Limits, Room as Defaults};
 use crate::ids::{
@@ -97,8 +98,8 @@ pub enum Output {
     Signal(SessionId, Arc<Encoded>),
     /// Close a session with code 1000 after what was sent.
     Close(SessionId),
-    /// Tell the receivers of webhooks.
-    Webhook(Box<proto::WebhookEvent>),
+    /// Tell the receivers of webhooks: those of the configuration, and these.
+    Webhook(Box<proto::WebhookEvent>, Arc<[Arc<str>]>),
     /// Tell the keeper of agents.
     Agent(Box<Fact>),
     /// Give a call its answer.
@@ -195,6 +196,8 @@ pub struct Room {
     update: update::Pending,
     rpcs: rpc::Rpcs,
     nonces: admin::Nonces,
+    /// Receivers of webhooks of its own.
+    hooks: Arc<[Arc<str>]>,
     /// Agents that its configuration names, until it starts.
     agents: Vec<proto::RoomAgentDispatch>,
     outputs: VecDeque<Output>,
@@ -255,6 +258,7 @@ impl Room {
             update: update::Pending::new(now.at),
             rpcs: rpc::Rpcs::default(),
             nonces: admin::Nonces::default(),
+            hooks: Arc::default(),
             agents: Vec::new(),
             outputs: VecDeque::new(),
             revision: 0,
@@ -282,7 +286,22 @@ impl Room {
         if !configuration.metadata.is_empty() {
             self.info.metadata.clone_from(&configuration.metadata);
         }
+        match webhooks::urls_of(&configuration.tags) {
+            Ok(urls) if urls.is_empty() => {}
+            Ok(urls) => self.hooks = urls.into(),
+            Err(fault) => {
+                tracing::warn!(room = self.info.name, fault, "webhook_urls left aside");
+            }
+        }
         self.settings.defaults.sync_streams |= configuration.sync_streams;
+        let (min, max) = (
+            configuration.min_playout_delay,
+            configuration.max_playout_delay,
+        );
+        if min > 0 || max > 0 {
+            let ms = |ms: u32| Duration::from_millis(u64::from(ms));
+            self.settings.defaults.playout_delay = Some((ms(min), ms(max)));
+        }
         if !configuration.agents.is_empty() {
             self.agents.clone_from(&configuration.agents);
         }
@@ -302,6 +321,22 @@ impl Room {
             num_publishers,
             ..self.info.clone()
         }
+    }
+
+    /// The delay of video that receivers are told: at least and at most, 12 bits each, in steps of 10 ms
+    /// (<http://www.webrtc.org/experiments/rtp-hdrext/playout-delay>).
+    fn playout_delay(&self) -> Option<[u8; 3]> {
+        /// The largest number of steps, 40.95 s.
+        const MAX: u128 = 0xfff;
+        let (min, max) = self.settings.defaults.playout_delay?;
+        let steps = |delay: Duration| (delay.as_millis() / 10).min(MAX) as u32;
+        let max = if max.is_zero() {
+            MAX as u32
+        } else {
+            steps(max)
+        };
+        let [_, bytes @ ..] = (steps(min).min(max) << 12 | max).to_be_bytes();
+        Some(bytes)
     }
 
     /// Another number whenever [`Room::snapshot`] may differ from the one before.

@@ -3,7 +3,7 @@
 use super::{Now, Room, Seat};
 use crate::ids::{Mid, TrackSid, TransportId};
 use crate::negotiate::{self, Bound, Offer, Publish, Role, SdpFault};
-use crate::plan::{Command, DownTrackPlan, ReceivePlan, RemoteCandidate, RemoteTransport};
+use crate::plan::{Command, DownTrackPlan, Kind, ReceivePlan, RemoteCandidate, RemoteTransport};
 use crate::protocol::livekit::{
     MediaSectionsRequirement, SessionDescription, SignalTarget, TrickleRequest, signal_response,
 };
@@ -346,6 +346,7 @@ impl Room {
     ) -> Option<DownTrackPlan> {
         let owner = self.downs.get(&bound.down)?;
         let wanted = self.wanted(seat, &owner.track);
+        let playout_delay = self.playout_delay();
         let participant = self.participants.get_mut(&seat)?;
         let own = participant.sif_trailer.clone();
         let sif_trailer = own.unwrap_or_else(|| self.sif_trailer.clone());
@@ -372,6 +373,7 @@ impl Room {
             nack: bound.nack,
             cname: down.stream_id.clone(),
             wanted,
+            playout_delay: playout_delay.filter(|_| down.kind == Kind::Video),
             sif_trailer,
         })
     }

@@ -4,7 +4,34 @@
 //! before that of its publisher, and the end of the room comes last.
 
 use super::{Now, Output, Room, Seat};
+use crate::config::webhook_url;
 use crate::protocol::livekit::{self as proto, ParticipantInfo, TrackInfo, WebhookEvent};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The tag of a room that names receivers of its own, separated by spaces or commas. Tags are set by CreateRoom, by a
+/// token's room configuration and by presets, all of which an application's server signs or writes.
+pub const WEBHOOK_TAG: &str = "webhook_urls";
+/// Receivers of one room's own.
+const MAX_URLS: usize = 8;
+
+/// The receivers that a room's tags name.
+pub(super) fn urls_of(tags: &HashMap<String, String>) -> Result<Vec<Arc<str>>, String> {
+    let text = tags.get(WEBHOOK_TAG).map_or("", String::as_str);
+    let words = text.split([',', ' ', '\n']).filter(|word| !word.is_empty());
+    let mut urls: Vec<Arc<str>> = Vec::new();
+    for word in words {
+        let url = webhook_url(word).map_err(|(fault, _)| format!("{WEBHOOK_TAG}: {fault}"))?;
+        let url = Arc::from(url);
+        if !urls.contains(&url) {
+            urls.push(url);
+        }
+    }
+    if urls.len() > MAX_URLS {
+        return Err(format!("{WEBHOOK_TAG}: more than {MAX_URLS}"));
+    }
+    Ok(urls)
+}
 
 impl Room {
     /// The room begins. To be called once, when it is configured.
@@ -110,7 +137,9 @@ impl Room {
             created_at: now.unix_s() as i64,
             ..Default::default()
         };
-        self.outputs.push_back(Output::Webhook(Box::new(event)));
+        let extra = Arc::clone(&self.hooks);
+        self.outputs
+            .push_back(Output::Webhook(Box::new(event), extra));
     }
 }
 

@@ -32,7 +32,7 @@ pub enum StartError {
     Client(String),
 }
 
-/// A way to tell of events; cheap to clone. Without receivers it does nothing.
+/// A way to tell of events; cheap to clone. Without a key to sign with it does nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Handle {
     inner: Option<Arc<Inner>>,
@@ -42,8 +42,15 @@ pub struct Handle {
 struct Inner {
     include: Vec<String>,
     exclude: Vec<String>,
-    events: mpsc::Sender<Box<WebhookEvent>>,
+    events: mpsc::Sender<Notice>,
     counters: Arc<Counters>,
+}
+
+/// An event, and who hears of it beside the receivers of the configuration.
+#[derive(Debug)]
+struct Notice {
+    event: Box<WebhookEvent>,
+    extra: Arc<[Arc<str>]>,
 }
 
 /// What became of events; written by the task, read by whoever asks.
@@ -72,14 +79,14 @@ pub struct Counts {
     pub waiting: u64,
 }
 
-/// Starts the task that sends; without receivers there is none.
+/// Starts the task that sends; without a key to sign with there is none.
 pub fn start(
     config: &config::Webhook,
     random: Random,
     clock: Clock,
     tasks: &Tasks,
 ) -> Result<Handle, StartError> {
-    let Some((key, secret)) = config.signer.clone().filter(|_| !config.urls.is_empty()) else {
+    let Some((key, secret)) = config.signer.clone() else {
         return Ok(Handle::default());
     };
     let client = sender::client(&config.urls)?;
@@ -90,18 +97,16 @@ pub fn start(
         age: config.max_age,
     };
     let sender = sender::Sender {
-        queues: queue::Queues::new(config.urls.len(), bounds, random),
+        queues: queue::Queues::new(bounds, random),
         post: sender::Post {
             client,
-            urls: config
-                .urls
-                .iter()
-                .map(|url| Arc::from(url.as_str()))
-                .collect(),
             key,
             secret,
             clock,
         },
+        secure: None,
+        configured: config.urls.len(),
+        urls: config.urls.iter().map(|url| url.as_str().into()).collect(),
         counters: Arc::clone(&counters),
         tasks: tasks.clone(),
     };
@@ -117,15 +122,21 @@ pub fn start(
 }
 
 impl Handle {
-    /// Tells all receivers, unless the filter leaves this event out. Never waits.
-    pub fn notify(&self, event: Box<WebhookEvent>) {
+    /// Whether anything can be sent: there is a key to sign with.
+    pub fn is_on(&self) -> bool {
+        self.inner.is_some()
+    }
+
+    /// Tells all receivers, those of the room too, unless the filter leaves this event out. Never waits.
+    pub fn notify(&self, event: Box<WebhookEvent>, extra: Arc<[Arc<str>]>) {
         let Some(inner) = &self.inner else { return };
-        if inner.wants(&event.event) && inner.events.try_send(event).is_err() {
+        let is_wanted = inner.wants(&event.event);
+        if is_wanted && inner.events.try_send(Notice { event, extra }).is_err() {
             inner.counters.overflowed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// What became of events so far; `None` without receivers.
+    /// What became of events so far; `None` without a key to sign with.
     pub fn counts(&self) -> Option<Counts> {
         let counters = &self.inner.as_ref()?.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -73,7 +73,7 @@ pub(super) struct Queues<T> {
     bounds: Bounds,
     by_key: BTreeMap<Key, Queue<T>>,
     /// Requests under way, by receiver.
-    sending: Vec<usize>,
+    sending: BTreeMap<usize, usize>,
     waiting: usize,
     /// No event is tried twice any more.
     hurries: bool,
@@ -82,12 +82,12 @@ pub(super) struct Queues<T> {
 }
 
 impl<T: Clone> Queues<T> {
-    /// Empty queues for this many receivers.
-    pub(super) fn new(receivers: usize, bounds: Bounds, random: Random) -> Self {
+    /// No queues yet.
+    pub(super) fn new(bounds: Bounds, random: Random) -> Self {
         Self {
             bounds,
             by_key: BTreeMap::new(),
-            sending: vec![0; receivers],
+            sending: BTreeMap::new(),
             waiting: 0,
             hurries: false,
             random,
@@ -134,11 +134,11 @@ impl<T: Clone> Queues<T> {
             .by_key
             .iter_mut()
             .filter(|((receiver, _), queue)| {
-                !queue.is_sending && queue.due <= now && self.sending[*receiver] < AT_ONCE
+                !queue.is_sending && queue.due <= now && is_free(&self.sending, *receiver)
             })
             .min_by_key(|(_, queue)| queue.due)?;
         queue.is_sending = true;
-        self.sending[key.0] += 1;
+        *self.sending.entry(key.0).or_default() += 1;
         let (_, event) = queue.events.front().expect("no queue is empty");
         Some((key.clone(), event.clone()))
     }
@@ -149,7 +149,9 @@ impl<T: Clone> Queues<T> {
             return;
         };
         queue.is_sending = false;
-        self.sending[key.0] -= 1;
+        if let Some(count) = self.sending.get_mut(&key.0) {
+            *count = count.saturating_sub(1);
+        }
         queue.due = now;
         let count = match outcome {
             Outcome::Delivered => &mut self.tally.delivered,
@@ -186,7 +188,7 @@ impl<T: Clone> Queues<T> {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.by_key
             .iter()
-            .filter(|((receiver, _), queue)| !queue.is_sending && self.sending[*receiver] < AT_ONCE)
+            .filter(|((receiver, _), queue)| !queue.is_sending && is_free(&self.sending, *receiver))
             .map(|(_, queue)| queue.due)
             .min()
     }
@@ -215,6 +217,11 @@ impl<T: Clone> Queues<T> {
     }
 }
 
+/// Whether a receiver may have one more request under way.
+fn is_free(sending: &BTreeMap<usize, usize>, receiver: usize) -> bool {
+    sending.get(&receiver).copied().unwrap_or(0) < AT_ONCE
+}
+
 /// Half of it is chance, so that the rooms of a receiver that comes back do not come all at once.
 fn wait(failures: u32, random: &mut Random) -> Duration {
     let doublings = failures.saturating_sub(1).min(5);
@@ -238,7 +245,7 @@ mod tests {
     }
 
     fn queues() -> Queues<u32> {
-        Queues::new(2, BOUNDS, Random::seeded(1))
+        Queues::new(BOUNDS, Random::seeded(1))
     }
 
     /// Sends all that may be sent now, with one outcome.

@@ -1,9 +1,8 @@
 //! The task of webhooks: takes events in, posts what the queues give out, and tells the queues how it went.
 
 use super::queue::{Key, Outcome, Queues, Tally};
-use super::{Counters, StartError};
+use super::{Counters, Notice, StartError};
 use crate::clock::Clock;
-use crate::protocol::livekit::WebhookEvent;
 use crate::protocol::token::{Claims, sign};
 use crate::secret::Secret;
 use crate::task::Tasks;
@@ -29,6 +28,9 @@ const SIGNATURE_S: u64 = 300;
 /// A stop waits this long for what can still be delivered; it is part of the supervisor's time for all tasks.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Different receivers that rooms may name in the life of the process.
+const MAX_EXTRA: usize = 1024;
+
 /// An event as it goes over the wire.
 #[derive(Debug, Clone)]
 pub(super) struct Message {
@@ -41,7 +43,6 @@ pub(super) struct Message {
 #[derive(Debug, Clone)]
 pub(super) struct Post {
     pub(super) client: Client,
-    pub(super) urls: Vec<Arc<str>>,
     pub(super) key: String,
     pub(super) secret: Secret<String>,
     pub(super) clock: Clock,
@@ -52,6 +53,12 @@ pub(super) struct Post {
 pub(super) struct Sender {
     pub(super) queues: Queues<Message>,
     pub(super) post: Post,
+    /// The client for receivers of rooms that speak TLS, if that of the configuration does not.
+    pub(super) secure: Option<Client>,
+    /// How many of `urls` are those of the configuration; the rest are of rooms.
+    pub(super) configured: usize,
+    /// Receivers by number.
+    pub(super) urls: Vec<Arc<str>>,
     pub(super) counters: Arc<Counters>,
     pub(super) tasks: Tasks,
 }
@@ -59,19 +66,23 @@ pub(super) struct Sender {
 type UnderWay = FuturesUnordered<BoxFuture<'static, (Key, Outcome)>>;
 
 /// The client for these receivers. The machine's certificates are read only if one of them speaks TLS.
-pub(super) fn client(urls: &[String]) -> Result<Client, StartError> {
+pub(super) fn client(urls: &[impl AsRef<str>]) -> Result<Client, StartError> {
     let mut builder = Client::builder()
         .user_agent("LiveKit")
         .redirect(redirect::Policy::none())
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(REQUEST_TIMEOUT);
-    if !urls.iter().any(|url| url.starts_with("https:")) {
+    if !urls.iter().any(|url| is_tls(url.as_ref())) {
         builder = builder.tls_certs_only([]);
     }
     builder
         .build()
         .map_err(|error| StartError::Client(root_cause(&error)))
+}
+
+fn is_tls(url: &str) -> bool {
+    url.starts_with("https:")
 }
 
 /// What lies under it all: "connection refused", not "error sending request".
@@ -84,7 +95,7 @@ fn root_cause(mut error: &dyn Error) -> String {
 
 impl Sender {
     /// Runs until the stop; then gives what waits a last chance.
-    pub(super) async fn run(mut self, mut events: mpsc::Receiver<Box<WebhookEvent>>) {
+    pub(super) async fn run(mut self, mut events: mpsc::Receiver<Notice>) {
         let mut under_way = UnderWay::new();
         loop {
             self.send(&under_way);
@@ -124,7 +135,8 @@ impl Sender {
     }
 
     /// One body for all receivers, queued for each.
-    fn take_in(&mut self, event: &WebhookEvent) {
+    fn take_in(&mut self, notice: &Notice) {
+        let event = &*notice.event;
         let body = serde_json::to_vec(event).expect("the wire types are plain JSON");
         let message = Message {
             event: event.event.as_str().into(),
@@ -132,18 +144,60 @@ impl Sender {
         };
         let room: Arc<str> = event.room.as_ref().map_or("", |room| &room.name).into();
         let now = self.now();
-        for receiver in 0..self.post.urls.len() {
+        let extra: Vec<usize> = notice
+            .extra
+            .iter()
+            .filter_map(|url| self.number(url))
+            .collect();
+        for receiver in (0..self.configured).chain(extra) {
             self.queues
                 .push(now, (receiver, Arc::clone(&room)), message.clone());
         }
         self.publish();
     }
 
+    /// The number of a room's receiver. `None`: it hears of everything anyhow, or there are too many.
+    fn number(&mut self, url: &Arc<str>) -> Option<usize> {
+        if let Some(known) = self.urls.iter().position(|known| known == url) {
+            return Some(known).filter(|known| *known >= self.configured);
+        }
+        if self.urls.len() >= self.configured + MAX_EXTRA {
+            tracing::warn!("rooms name too many receivers of webhooks; this one is left out");
+            return None;
+        }
+        self.urls.push(Arc::clone(url));
+        Some(self.urls.len() - 1)
+    }
+
+    /// How to post to this receiver.
+    fn post_to(&mut self, url: &str) -> Post {
+        let mut post = self.post.clone();
+        let knows_tls = || {
+            self.urls
+                .iter()
+                .take(self.configured)
+                .any(|url| is_tls(url))
+        };
+        if is_tls(url) && !knows_tls() {
+            if self.secure.is_none() {
+                self.secure = client(&[url])
+                    .map_err(|error| tracing::warn!(%error, "a room's webhooks"))
+                    .ok();
+            }
+            post.client = self.secure.clone().unwrap_or(post.client);
+        }
+        post
+    }
+
     fn send(&mut self, under_way: &UnderWay) {
         while let Some((key, message)) = self.queues.poll(self.now()) {
-            let post = self.post.clone();
+            let Some(url) = self.urls.get(key.0).cloned() else {
+                self.queues.done(self.now(), &key, Outcome::Refused);
+                continue;
+            };
+            let post = self.post_to(&url);
             under_way.push(Box::pin(async move {
-                let outcome = post.send(key.0, message).await;
+                let outcome = post.send(key.0, &url, message).await;
                 (key, outcome)
             }));
         }
@@ -175,13 +229,10 @@ impl Sender {
 }
 
 impl Post {
-    async fn send(&self, receiver: usize, message: Message) -> Outcome {
-        let Some(url) = self.urls.get(receiver) else {
-            return Outcome::Refused;
-        };
+    async fn send(&self, receiver: usize, url: &str, message: Message) -> Outcome {
         let request = self
             .client
-            .post(&**url)
+            .post(url)
             .header(CONTENT_TYPE, "application/webhook+json")
             .header(AUTHORIZATION, self.signature(&message.body))
             .body(message.body);

@@ -115,7 +115,7 @@ fn event(name: &str, room: &str, id: &str) -> Box<WebhookEvent> {
 async fn an_event_is_posted_as_livekit_posts_it_and_signed() {
     let receiver = Receiver::new().await;
     let (handle, tasks) = start_with(&config(&[&receiver.url]));
-    handle.notify(event("room_started", "den", "EV_1"));
+    handle.notify(event("room_started", "den", "EV_1"), Arc::default());
     let request = receiver.next().await;
     assert!(request.head.starts_with("POST /hook HTTP/1.1\r\n"));
     assert_eq!(request.header("content-type"), "application/webhook+json");
@@ -142,11 +142,57 @@ async fn an_event_is_posted_as_livekit_posts_it_and_signed() {
 }
 
 #[tokio::test]
+async fn receivers_of_a_room_hear_of_it_beside_those_of_the_configuration() {
+    let (own, general) = (Receiver::new().await, Receiver::new().await);
+    let extra: Arc<[Arc<str>]> = [own.url.as_str(), &general.url].map(Arc::from).into();
+    let (handle, tasks) = start_with(&config(&[&general.url]));
+    handle.notify(event("room_started", "den", "EV_1"), Arc::clone(&extra));
+    handle.notify(event("room_started", "yard", "EV_2"), Arc::default());
+    handle.notify(event("room_finished", "den", "EV_3"), extra);
+    for expected in ["room_started EV_1", "room_finished EV_3"] {
+        let request = own.next().await;
+        assert_eq!(request.name(), expected);
+        assert!(!request.header("authorization").is_empty());
+        request.answer("200 OK").await;
+    }
+    let mut names = Vec::new();
+    for _ in 0..3 {
+        let request = general.next().await;
+        names.push(request.name());
+        request.answer("200 OK").await;
+    }
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "room_finished EV_3",
+            "room_started EV_1",
+            "room_started EV_2"
+        ],
+        "nobody hears of anything twice"
+    );
+    tasks.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(handle.counts().unwrap().delivered, 5);
+}
+
+#[tokio::test]
+async fn rooms_may_have_receivers_where_the_configuration_has_none() {
+    let own = Receiver::new().await;
+    let (handle, tasks) = start_with(&config(&[]));
+    assert!(handle.is_on());
+    let extra = [own.url.as_str()].map(Arc::from).into();
+    handle.notify(event("room_started", "den", "EV_1"), extra);
+    own.next().await.answer("200 OK").await;
+    tasks.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(handle.counts().unwrap().delivered, 1);
+}
+
+#[tokio::test]
 async fn a_failed_event_comes_again_before_the_next_of_its_room() {
     let receiver = Receiver::new().await;
     let (handle, tasks) = start_with(&config(&[&receiver.url]));
-    handle.notify(event("room_started", "den", "EV_1"));
-    handle.notify(event("room_finished", "den", "EV_2"));
+    handle.notify(event("room_started", "den", "EV_1"), Arc::default());
+    handle.notify(event("room_finished", "den", "EV_2"), Arc::default());
     let request = receiver.next().await;
     assert_eq!(request.name(), "room_started EV_1");
     request.answer("503 Busy").await;
@@ -165,9 +211,9 @@ async fn a_failed_event_comes_again_before_the_next_of_its_room() {
 async fn a_redirect_is_not_followed_and_a_refusal_not_repeated() {
     let (receiver, elsewhere) = (Receiver::new().await, Receiver::new().await);
     let (handle, tasks) = start_with(&config(&[&receiver.url]));
-    handle.notify(event("room_started", "den", "EV_1"));
-    handle.notify(event("room_finished", "den", "EV_2"));
-    handle.notify(event("room_started", "den", "EV_3"));
+    handle.notify(event("room_started", "den", "EV_1"), Arc::default());
+    handle.notify(event("room_finished", "den", "EV_2"), Arc::default());
+    handle.notify(event("room_started", "den", "EV_3"), Arc::default());
     let redirect = format!("307 There\r\nlocation: {}", elsewhere.url);
     receiver.next().await.answer(&redirect).await;
     receiver.next().await.answer("401 Who").await;
@@ -192,7 +238,7 @@ async fn receivers_that_are_slow_or_gone_delay_nobody_else() {
     let gone = Receiver::new().await.url;
     let (handle, tasks) = start_with(&config(&[&slow.url, &gone, &good.url]));
     for id in ["EV_1", "EV_2", "EV_3"] {
-        handle.notify(event("room_started", "den", id));
+        handle.notify(event("room_started", "den", id), Arc::default());
     }
     let held = slow.next().await;
     for id in ["EV_1", "EV_2", "EV_3"] {
@@ -216,7 +262,7 @@ async fn a_stop_delivers_what_waits() {
     let receiver = Receiver::new().await;
     let (handle, tasks) = start_with(&config(&[&receiver.url]));
     for id in ["EV_1", "EV_2"] {
-        handle.notify(event("room_finished", "den", id));
+        handle.notify(event("room_finished", "den", id), Arc::default());
     }
     let served = async {
         for id in ["EV_1", "EV_2"] {
@@ -242,8 +288,8 @@ async fn the_filter_includes_first_and_excludes_otherwise() {
         config.include_events = include.iter().map(|name| (*name).to_owned()).collect();
         config.exclude_events = exclude.iter().map(|name| (*name).to_owned()).collect();
         let (handle, tasks) = start_with(&config);
-        handle.notify(event("room_started", "den", "EV_1"));
-        handle.notify(event("room_finished", "den", "EV_2"));
+        handle.notify(event("room_started", "den", "EV_1"), Arc::default());
+        handle.notify(event("room_finished", "den", "EV_2"), Arc::default());
         let request = receiver.next().await;
         assert_eq!(request.name(), want);
         drop(request);
@@ -252,9 +298,13 @@ async fn the_filter_includes_first_and_excludes_otherwise() {
 }
 
 #[tokio::test]
-async fn without_receivers_nothing_runs() {
-    let (handle, tasks) = start_with(&config(&[]));
-    handle.notify(event("room_started", "den", "EV_1"));
+async fn without_a_key_to_sign_with_nothing_runs() {
+    let nobody = config::Webhook {
+        signer: None,
+        ..config(&[])
+    };
+    let (handle, tasks) = start_with(&nobody);
+    handle.notify(event("room_started", "den", "EV_1"), Arc::default());
     assert!(tasks.is_empty());
     assert_eq!(handle.counts(), None);
 }

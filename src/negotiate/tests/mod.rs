@@ -60,6 +60,7 @@ pub(super) fn setup(role: Role) -> Setup {
         firefox: false,
         first_offer_id: 85,
         reuse_sections: true,
+        playout_delay: false,
         red_capable: true,
     }
 }

@@ -5,7 +5,9 @@ use crate::ids::{DownTrackId, PayloadType};
 use crate::negotiate::parse::Description;
 use crate::negotiate::{Negotiator, Role, SdpFault};
 use crate::plan::{Codec, DtlsRole, IceCredentials, Kind};
+use crate::random::Random;
 use crate::secret::Secret;
+use std::collections::HashMap;
 
 /// The sections of an SDP as sorted lines, without what is random.
 fn lines(sdp: &str) -> Vec<Vec<String>> {
@@ -293,4 +295,39 @@ fn h264_of_a_profile_that_is_not_offered_goes_where_h264_is_taken() {
     let offer = negotiator.offer(None).unwrap();
     let accepted = negotiator.accept(&echo(&offer.sdp), 0).unwrap();
     assert_eq!(accepted.bound[0].formats[0].pt, PayloadType(108));
+}
+
+#[test]
+fn a_delay_of_video_is_offered_and_answered_only_if_the_room_has_one() {
+    let uri = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
+    for wanted in [true, false] {
+        let mut facts = setup(Role::Subscriber);
+        facts.playout_delay = wanted;
+        let mut negotiator = Negotiator::new(facts);
+        negotiator.attach(down(1, Kind::Audio));
+        negotiator.attach(down(2, Kind::Video));
+        let offer = negotiator.offer(None).unwrap();
+        assert_eq!(offer.sdp.matches(uri).count(), usize::from(wanted));
+        let accepted = negotiator.accept(&echo(&offer.sdp), 0).unwrap();
+        let ids: Vec<_> = accepted
+            .bound
+            .iter()
+            .map(|b| b.extensions.playout_delay)
+            .collect();
+        let id = wanted.then_some(4);
+        assert!(ids.contains(&id) && ids.len() == 2, "{ids:?}");
+
+        let mut facts = setup(Role::Single);
+        facts.playout_delay = wanted;
+        let mut negotiator = Negotiator::new(facts);
+        negotiator.attach(down(2, Kind::Video));
+        let offer = negotiator
+            .parse_offer(fixture!("chromium-v1-join"))
+            .unwrap();
+        let answer = negotiator
+            .answer(offer, &HashMap::new(), &mut Random::seeded(1))
+            .unwrap();
+        assert_eq!(answer.sdp.contains(uri), wanted);
+        assert_eq!(answer.bound[0].extensions.playout_delay.is_some(), wanted);
+    }
 }

@@ -687,3 +687,24 @@ fn a_token_that_is_refreshed_stays_as_old_as_it_was() {
     assert_eq!(claims.issued(), issued);
     assert!(lab.room.identities.contains_key(&Identity::from("alice")));
 }
+
+#[test]
+fn video_is_delayed_as_the_room_s_creation_asks_within_what_can_be_told() {
+    for ((min, max), told) in [
+        ((0, 0), None),
+        ((0, 2_000), Some([0x00, 0x00, 0xc8])),
+        ((150, 0), Some([0x00, 0xff, 0xff])),
+        ((100, 200), Some([0x00, 0xa0, 0x14])),
+        ((90_000, 40_950), Some([0xff, 0xff, 0xff])),
+        ((500, 100), Some([0x00, 0xa0, 0x0a])),
+    ] {
+        let mut lab = Lab::new();
+        let configuration = proto::RoomConfiguration {
+            min_playout_delay: min,
+            max_playout_delay: max,
+            ..Default::default()
+        };
+        lab.room.configure(lab.now, &configuration);
+        assert_eq!(lab.room.playout_delay(), told, "{min} {max}");
+    }
+}

@@ -31,6 +31,8 @@ struct Lab {
     closed: Vec<SessionId>,
     commands: Vec<Command>,
     hooks: Vec<proto::WebhookEvent>,
+    /// Of the newest of them.
+    receivers: Arc<[Arc<str>]>,
     facts: Vec<Fact>,
     answers: Vec<(CallId, Result<Answer, CallError>)>,
     opened: Vec<TransportId>,
@@ -65,6 +67,7 @@ impl Lab {
             closed: Vec::new(),
             commands: Vec::new(),
             hooks: Vec::new(),
+            receivers: Arc::default(),
             facts: Vec::new(),
             answers: Vec::new(),
             opened: Vec::new(),
@@ -136,7 +139,10 @@ impl Lab {
                     self.said
                         .push((session, message.message().unwrap().clone()));
                 }
-                Output::Webhook(event) => self.hooks.push(*event),
+                Output::Webhook(event, extra) => {
+                    self.hooks.push(*event);
+                    self.receivers = extra;
+                }
                 Output::Agent(fact) => self.facts.push(*fact),
                 Output::Close(session) => self.closed.push(session),
                 Output::Answer(id, answer) => self.answers.push((id, *answer)),

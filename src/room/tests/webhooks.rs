@@ -205,3 +205,40 @@ fn tracks_carry_all_of_the_room_if_that_is_wanted() {
     assert_eq!((room.num_participants, room.num_publishers), (1, 1));
     assert!(!room.turn_password.is_empty());
 }
+
+#[test]
+fn a_room_s_own_receivers_are_named_by_a_tag() {
+    let tags = |text: &str| HashMap::from([("webhook_urls".to_owned(), text.to_owned())]);
+    let mut lab = Lab::new();
+    assert!(lab.receivers.is_empty());
+    let configuration = proto::RoomConfiguration {
+        tags: tags("https://a.example/x, http://b http://b"),
+        ..Default::default()
+    };
+    lab.room.configure(lab.now, &configuration);
+    let bad = proto::RoomConfiguration {
+        tags: tags("ftp://c"),
+        ..Default::default()
+    };
+    lab.room.configure(lab.now, &bad);
+    lab.join("alice");
+    lab.connect();
+    let told: Vec<&str> = lab.receivers.iter().map(|url| &**url).collect();
+    assert_eq!(told, ["https://a.example/x", "http://b/"]);
+
+    let fault = |text: &str| {
+        let request = proto::CreateRoomRequest {
+            tags: tags(text),
+            ..Default::default()
+        };
+        configuration_of(&Limits::default(), &request)
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        fault("ftp://c"),
+        "webhook_urls: webhooks go to http and https, not to ftp:"
+    );
+    let nine: Vec<String> = (0..9).map(|n| format!("http://{n}.example")).collect();
+    assert_eq!(fault(&nine.join(" ")), "webhook_urls: more than 8");
+}

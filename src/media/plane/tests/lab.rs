@@ -36,7 +36,7 @@ pub(super) const EXTENSIONS: Extensions = Extensions {
     transport_cc: Some(6),
     dependency_descriptor: Some(7),
     abs_capture_time: Some(8),
-    playout_delay: None,
+    playout_delay: Some(9),
 };
 pub(super) const OPUS: Format = Format {
     codec: Codec::Opus,
@@ -91,6 +91,7 @@ pub(super) struct Got {
     pub(super) timestamp: u32,
     pub(super) marker: bool,
     pub(super) mid: Option<Vec<u8>>,
+    pub(super) playout_delay: Option<Vec<u8>>,
     pub(super) level: Option<u8>,
     pub(super) has_send_time: bool,
     pub(super) has_transport_seq: bool,
@@ -369,6 +370,7 @@ impl Lab {
                 max_spatial: 255,
                 max_temporal: 255,
             },
+            playout_delay: None,
             sif_trailer: Bytes::from_static(TRAILER),
         }
     }
@@ -671,6 +673,7 @@ impl Lab {
                     timestamp: header.timestamp,
                     marker: header.marker,
                     mid: found.mid.map(|span| span.of(packet).to_vec()),
+                    playout_delay: found.playout_delay.map(|span| span.of(packet).to_vec()),
                     level: found.audio_level.map(|level| level.level),
                     has_send_time: found.abs_send_time.is_some(),
                     has_transport_seq: found.transport_cc.is_some(),

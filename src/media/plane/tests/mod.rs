@@ -112,7 +112,8 @@ fn the_mid_is_left_out_once_the_receiver_has_reported() {
     everywhere(|mut lab| {
         let track = audio_track(1, OPUS, PT_OPUS);
         lab.publish(0, vec![track.clone()]);
-        let plan = lab.down(1, &track);
+        let mut plan = lab.down(1, &track);
+        plan.playout_delay = Some([0, 0xa0, 0x14]);
         let ssrc = plan.ssrc;
         lab.subscribe(1, 0, plan);
         for n in 0..5 {
@@ -136,6 +137,12 @@ fn the_mid_is_left_out_once_the_receiver_has_reported() {
             .map(|packet| packet.mid.is_some())
             .collect();
         assert_eq!(mids, [[true; 5], [false; 5]].concat());
+        let delays: Vec<bool> = lab.people[1]
+            .got
+            .iter()
+            .map(|packet| packet.playout_delay.as_deref() == Some(&[0, 0xa0, 0x14][..]))
+            .collect();
+        assert_eq!(delays, mids, "it is told as often");
     });
 }
 
