@@ -1,6 +1,8 @@
 // livekit-client in Debian's browsers.
 import path from 'node:path';
+import { RoomServiceClient } from 'livekit-server-sdk';
 import { expectMedia, expectStill, expectWidth, Page } from '../lib/page.mjs';
+import { KEY, SECRET } from '../lib/token.mjs';
 import { until } from '../lib/wait.mjs';
 
 const ALL = ['tcp'];
@@ -48,6 +50,32 @@ async function withFirefox(test, singlePeerConnection) {
   test.figure('bob sent', await bob.call('sent'));
   await alice.leave();
   await bob.leave();
+}
+
+/** Alice is moved from Bob's room to Carol's: her connections and tracks go along. */
+async function moved(test, singlePeerConnection) {
+  const browser = await test.chromium();
+  const alice = await Page.join(test, browser, 'alice', { room: 'red', singlePeerConnection });
+  const bob = await Page.join(test, browser, 'bob', { room: 'red', singlePeerConnection });
+  const carol = await Page.join(test, browser, 'carol', { room: 'blue', singlePeerConnection });
+  await expectMedia(test, bob, 'alice', { seconds: 1 });
+  await expectMedia(test, alice, 'bob', { seconds: 1 });
+  const [tracks, paths] = [await alice.call('local'), await alice.call('paths')];
+  const api = new RoomServiceClient(test.server.http, KEY, SECRET);
+  await api.moveParticipant('red', 'alice', 'blue');
+  await expectMedia(test, alice, 'carol', { limit: 5000 });
+  await expectMedia(test, carol, 'alice', { limit: 5000 });
+  const gone = await until(async () => !(await bob.call('received')).length && !(await bob.call('others')).length, 5000);
+  test.check(gone, 'alice stays with bob');
+  const others = (await alice.call('others')).map((p) => p.identity).join();
+  test.check(others === 'carol', `alice sees ${others}`);
+  const from = new Set((await alice.call('received')).map((row) => row.from));
+  test.check([...from].join() === 'carol', `alice gets media of ${[...from]}`);
+  test.check(JSON.stringify(await alice.call('local')) === JSON.stringify(tracks), 'alice published anew');
+  test.check(JSON.stringify(await alice.call('paths')) === JSON.stringify(paths), 'alice has other connections than before');
+  const drops = (await alice.events()).filter(([, name]) => /Reconnecting|Disconnected|Failed/.test(name));
+  test.check(!drops.length, `alice's events: ${JSON.stringify(drops)}`);
+  for (const page of [alice, bob, carol]) await page.leave();
 }
 
 /** The client of 2023 beside today's, both directions. */
@@ -116,5 +144,7 @@ export const browserCases = [
   { name: 'firefox-v1', about: 'Firefox ESR and Chromium, one peer connection', timeout: 90, over: MOST, run: (t) => withFirefox(t, true) },
   { name: 'firefox-v0', about: 'Firefox ESR and Chromium, two peer connections', timeout: 90, over: ALL, run: (t) => withFirefox(t, false) },
   { name: 'dynacast', about: 'only the layers that somebody shows are sent', timeout: 90, run: dynacast },
+  { name: 'chromium-move-v1', about: 'moved to another room, one peer connection', timeout: 90, run: (t) => moved(t, true) },
+  { name: 'chromium-move-v0', about: 'moved to another room, two peer connections', timeout: 90, run: (t) => moved(t, false) },
   { name: 'old-client', about: 'livekit-client 1.13.2 and 2.23 in one room', timeout: 90, over: ALL, run: withOldClient },
 ];
