@@ -224,7 +224,7 @@ impl Client {
                 TransportEvent::ChannelOpen(_) => self.channels += 1,
                 TransportEvent::Connected { .. } => self.connected = true,
                 TransportEvent::Data { payload, .. } => self.messages.push(payload),
-                TransportEvent::PathChanged => {}
+                TransportEvent::PathChanged { .. } => {}
                 other => panic!("{other:?}"),
             }
         }
