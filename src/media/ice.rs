@@ -59,8 +59,8 @@ pub(super) struct Ice {
     selected: Option<Place>,
     /// When an authentic message came on the selected path, or it was selected.
     selected_heard: Option<Instant>,
-    /// Our addresses have changed, and the selected path has not been heard since.
-    in_doubt: bool,
+    /// The selected path begins at an address that we have no longer.
+    is_cut_off: bool,
     /// Another path was taken because the selected one had ended.
     has_moved: bool,
     /// The latest path that an authentic message came on.
@@ -109,7 +109,7 @@ impl Ice {
             signalled: Vec::new(),
             selected: None,
             selected_heard: None,
-            in_doubt: false,
+            is_cut_off: false,
             has_moved: false,
             latest: None,
             out: VecDeque::new(),
@@ -231,7 +231,7 @@ impl Ice {
         let elsewhere = self.selected.is_some() && self.path() != Some(path);
         if !elsewhere {
             self.selected_heard = Some(now);
-            self.in_doubt = false;
+            self.is_cut_off = false;
         } else if self.has_left(now, &message) {
             self.begin_anew(now);
         }
@@ -256,8 +256,8 @@ impl Ice {
             return Heard::Nothing;
         }
         self.latest = Some(*path);
-        if elsewhere && is_answer && self.in_doubt {
-            self.in_doubt = false;
+        if elsewhere && is_answer && self.is_cut_off {
+            self.is_cut_off = false;
             if self.agent.controlling() {
                 self.begin_anew(now);
             } else {
@@ -320,9 +320,13 @@ impl Ice {
         self.out.pop_front()
     }
 
-    /// Our addresses are others than before: the selected path may have ended.
-    pub(super) fn doubt(&mut self) {
-        self.in_doubt = self.selected.is_some();
+    /// This host has these addresses now: a selected path from another one has ended.
+    pub(super) fn handle_host_addresses(&mut self, host: &[IpAddr]) {
+        self.is_cut_off = self.path().is_some_and(|path| {
+            !host.is_empty()
+                && !path.local.is_unspecified()
+                && !host.contains(&path.local.to_canonical())
+        });
     }
 
     /// Whether the path was changed because the one before had ended; `true` once.

@@ -13,6 +13,7 @@ use crate::config;
 use crate::random::Random;
 use crate::task::Tasks;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often the interfaces are asked where the kernel does not tell of changes.
@@ -148,9 +149,16 @@ impl Advertiser {
 
     async fn tell(&self, addresses: &[IpAddr], handle: &Handle) {
         let candidates = self.candidates(addresses);
+        let interfaces = addresses::interfaces().unwrap_or_default();
+        let host: Arc<[IpAddr]> = interfaces.iter().map(|interface| interface.ip).collect();
         for (seat, candidates) in handle.seats().zip(candidates) {
             // The worker first: it shall know an address before a client can be told of it.
-            seat.send(Input::Candidates(candidates.clone())).await;
+            let host = Arc::clone(&host);
+            let input = Input::Addresses {
+                candidates: candidates.clone(),
+                host,
+            };
+            seat.send(input).await;
             seat.candidates.send_replace(candidates.into());
         }
         handle.0.moved.send_replace(());

@@ -26,6 +26,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::mpsc as ring;
@@ -49,8 +50,13 @@ const EAGER: u32 = 256;
 /// From the async side to a worker.
 #[derive(Debug)]
 pub(super) enum Input {
-    /// The worker's addresses have changed.
-    Candidates(Vec<LocalCandidate>),
+    /// The addresses have changed.
+    Addresses {
+        /// What clients of this worker are told.
+        candidates: Vec<LocalCandidate>,
+        /// All that this host has.
+        host: Arc<[IpAddr]>,
+    },
     /// A room's.
     Command(Command),
 }
@@ -266,8 +272,8 @@ impl Worker {
 
     fn take_input(&mut self, now: Instant, input: Input) {
         let command = match input {
-            Input::Candidates(candidates) => {
-                self.plane.set_candidates(candidates);
+            Input::Addresses { candidates, host } => {
+                self.plane.set_candidates(candidates, &host);
                 return;
             }
             Input::Command(command) => command,

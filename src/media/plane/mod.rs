@@ -32,6 +32,7 @@ use crate::plan::{Command, Event, LocalCandidate, WorkerReport};
 use crate::random::Random;
 use peer::Peer;
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -221,11 +222,12 @@ impl Plane {
         }
     }
 
-    /// The worker's addresses have changed: transports opened from now on use these, those that are look where they are.
-    pub fn set_candidates(&mut self, candidates: Vec<LocalCandidate>) {
+    /// The addresses have changed: transports opened from now on tell these, and those whose path begins at one that
+    /// `host` has not look for another.
+    pub fn set_candidates(&mut self, candidates: Vec<LocalCandidate>, host: &[IpAddr]) {
         self.config.candidates = candidates;
         for peer in self.peers.iter_mut() {
-            peer.transport.handle_new_addresses();
+            peer.transport.handle_host_addresses(host);
         }
     }
 

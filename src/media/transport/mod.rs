@@ -28,7 +28,7 @@ use crate::plan::{
 };
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -219,9 +219,9 @@ impl Transport {
         }
     }
 
-    /// The addresses of this host have changed.
-    pub fn handle_new_addresses(&mut self) {
-        self.ice.doubt();
+    /// The addresses of this host have changed to these.
+    pub fn handle_host_addresses(&mut self, host: &[IpAddr]) {
+        self.ice.handle_host_addresses(host);
     }
 
     /// Takes a STUN message that the demultiplexer gave to this transport. `true`: it was authentic, or is kept until

@@ -25,7 +25,8 @@ const BEAT: Duration = Duration::from_secs(5);
 const LENIENCY: Duration = Duration::from_secs(8);
 /// A down track with at least this many packets in a report is one that its receiver should report on.
 const MANY: u32 = 50;
-/// Reports without any word of the receiver until it counts as gone; audio receivers speak every 2.5 to 7.5 s.
+/// Reports without any word of the receiver on any track until it counts as gone; audio receivers speak every 2.5 to
+/// 7.5 s. Clients begin anew when they are told for ten seconds that they are lost (livekit-client 2.23).
 const SILENT_REPORTS: u8 = 2;
 
 /// A published track.
@@ -85,7 +86,8 @@ pub(super) struct DownQuality {
 }
 
 impl DownQuality {
-    fn observe(&mut self, codec: Codec, report: &DownReport, rtt: Duration) {
+    /// `is_heard`: something else of the same transport was heard.
+    fn observe(&mut self, codec: Codec, report: &DownReport, rtt: Duration, is_heard: bool) {
         if report.reports > 0 {
             self.silent = 0;
             self.score.observe(
@@ -99,6 +101,8 @@ impl DownQuality {
                     missing_layers: report.held_back,
                 },
             );
+        } else if is_heard {
+            self.silent = 0;
         } else if report.sent >= MANY {
             self.silent = self.silent.saturating_add(1);
             if self.silent >= SILENT_REPORTS {
@@ -139,6 +143,8 @@ impl Room {
     /// A worker tells how the tracks of a transport fared.
     pub(super) fn quality_reported(&mut self, now: Now, report: &QualityReport) {
         let rtt = report.rtt.unwrap_or_default();
+        let is_heard = report.ups.iter().any(|up| up.layers != 0)
+            || report.downs.iter().any(|down| down.reports > 0);
         for up in &report.ups {
             let Some((seat, sid)) = self.ups.get(&up.up) else {
                 continue;
@@ -166,7 +172,7 @@ impl Room {
                 .and_then(|subscriber| subscriber.subscriptions.get_mut(&owner.track))
                 .and_then(|subscription| subscription.down.as_mut());
             if let (Some(down), Some(codec)) = (down, codec) {
-                down.quality.observe(codec, report, rtt);
+                down.quality.observe(codec, report, rtt, is_heard);
             }
         }
     }

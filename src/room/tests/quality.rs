@@ -52,9 +52,21 @@ impl Call {
 
     /// The same of the subscriber's.
     fn down_video(&mut self, sent: u32, reports: u32, lost: u32) {
-        let down = self.down(Kind::Video).down;
-        let report = DownReport {
-            down,
+        let report = self.report_of(Kind::Video, sent, reports, lost);
+        self.fared(vec![report]);
+    }
+
+    fn fared(&mut self, downs: Vec<DownReport>) {
+        self.lab.quality(QualityReport {
+            downs,
+            ..QualityReport::default()
+        });
+        self.lab.wait(BEAT);
+    }
+
+    fn report_of(&self, kind: Kind, sent: u32, reports: u32, lost: u32) -> DownReport {
+        DownReport {
+            down: self.down(kind).down,
             sent,
             bytes: 0,
             reports,
@@ -62,12 +74,7 @@ impl Call {
             lost,
             jitter: Duration::ZERO,
             held_back: 0,
-        };
-        self.lab.quality(QualityReport {
-            downs: vec![report],
-            ..QualityReport::default()
-        });
-        self.lab.wait(BEAT);
+        }
     }
 
     fn bob_hears(&mut self) -> Vec<Vec<(String, ConnectionQuality)>> {
@@ -162,6 +169,17 @@ fn a_receiver_that_says_nothing_any_more_is_lost() {
         call.bob_hears(),
         [list(&[("bob", Good), ("alice", Excellent)])]
     );
+}
+
+#[test]
+fn a_receiver_that_reports_on_one_track_is_not_lost_on_another() {
+    let mut call = Call::told_once();
+    for _ in 0..4 {
+        let audio = call.report_of(Kind::Audio, 250, 0, 0);
+        let video = call.report_of(Kind::Video, 1_000, 1, 0);
+        call.fared(vec![audio, video]);
+    }
+    assert_eq!(call.bob_hears().len(), 0);
 }
 
 #[test]

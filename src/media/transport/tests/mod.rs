@@ -424,6 +424,53 @@ fn answers_leave_from_the_address_that_was_asked() {
     assert!(lab.answers_from(one) > 0 && lab.answers_from(two) > 0);
 }
 
+/// The agent alone would keep the old pair until it has failed, some 18 s.
+#[test]
+fn media_follows_to_a_new_address_of_ours_at_once() {
+    for server_offers in [false, true] {
+        let mut lab = Lab::new(
+            1,
+            Link::default(),
+            Options {
+                server_offers,
+                ..Options::default()
+            },
+        );
+        lab.run(secs(3));
+        let (old, new) = (SERVER.ip(), IpAddr::from([10, 0, 0, 5]));
+        assert_eq!(
+            lab.transport(Side::Server).path().map(|path| path.local),
+            Some(old)
+        );
+        lab.run(secs(3));
+        lab.set_server_addresses(vec![new]);
+        lab.transport(Side::Server).handle_host_addresses(&[new]);
+        lab.run(secs(2));
+        assert_eq!(
+            lab.transport(Side::Server).path().map(|path| path.local),
+            Some(new),
+            "server offers: {server_offers}"
+        );
+        let moved = TransportEvent::PathChanged { moved: true };
+        assert_eq!(count(&lab, Side::Server, &moved), 1);
+        assert!(media_flows(&mut lab, Side::Server, 1));
+    }
+}
+
+#[test]
+fn addresses_that_change_without_touching_the_path_change_nothing() {
+    let mut lab = Lab::connected(Link::default());
+    let before = lab.transport(Side::Server).path().copied();
+    let host = [SERVER.ip(), IpAddr::from([10, 0, 0, 5])];
+    lab.set_server_addresses(host.to_vec());
+    lab.transport(Side::Server).handle_host_addresses(&host);
+    lab.run(secs(20));
+    let moved = TransportEvent::PathChanged { moved: true };
+    assert_eq!(count(&lab, Side::Server, &moved), 0);
+    assert_eq!(lab.transport(Side::Server).path().copied(), before);
+    assert!(media_flows(&mut lab, Side::Client, 1));
+}
+
 #[test]
 fn checks_that_come_before_the_description_are_kept() {
     let mut lab = Lab::new(
