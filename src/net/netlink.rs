@@ -29,7 +29,7 @@ impl Changes {
     }
 
     /// Returns when something has changed since the last call.
-    async fn next(&mut self) -> io::Result<()> {
+    async fn next(&self) -> io::Result<()> {
         self.0.readable().await?;
         let mut buffer = [0; 4096];
         loop {
@@ -56,5 +56,5 @@ pub(super) async fn changed(changes: &mut io::Result<Changes>) {
             }
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Which of a worker's candidates a client is told.
 pub(super) fn allowed(
-    candidates: &Arc<[LocalCandidate]>,
+    candidates: Arc<[LocalCandidate]>,
     preference: Option<Preference>,
 ) -> Arc<[LocalCandidate]> {
     match preference {
@@ -24,7 +24,7 @@ pub(super) fn allowed(
             .copied()
             .filter(|candidate| candidate.proto == Proto::Tcp)
             .collect(),
-        None => Arc::clone(candidates),
+        None => candidates,
     }
 }
 
@@ -42,7 +42,7 @@ impl Room {
                 continue;
             };
             let preference = self.preferences.get(&participant.identity).copied();
-            let mine = allowed(candidates, preference);
+            let mine = allowed(Arc::clone(candidates), preference);
             let before = std::mem::replace(&mut participant.candidates, Arc::clone(&mine));
             let new: Vec<LocalCandidate> = mine
                 .iter()

@@ -160,7 +160,7 @@ impl Room {
             permission.can_subscribe = false;
         }
         let preference = self.preferences.get(&identity).copied();
-        let candidates = super::addresses::allowed(&place.candidates, preference);
+        let candidates = super::addresses::allowed(place.candidates, preference);
         let participant = Participant {
             seat,
             sid: ParticipantSid::from(format!("PA_{}", self.random.text(12))),
