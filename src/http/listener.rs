@@ -1,9 +1,10 @@
-//! Listening sockets and the HTTP/1.1 connections that they accept.
+//! Listening sockets and the HTTP/1.1 connections that they accept, inside TLS where there is a certificate.
 //!
 //! Our own loop instead of `axum::serve`: that one has no limit of connections, no timeout for a request's head, and
 //! starts tasks that nobody tracks.
 
 use crate::config;
+use crate::http::tls::{self, Tls};
 use crate::task::Tasks;
 use axum::Router;
 use axum::extract::Request;
@@ -19,6 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -74,6 +76,9 @@ pub enum StartError {
         #[source]
         error: io::Error,
     },
+    /// Certificate and key were right when the options were validated, and are no longer.
+    #[error(transparent)]
+    Certificate(#[from] tls::OpenError),
 }
 
 /// Binds all listeners, then serves them.
@@ -83,24 +88,39 @@ pub(super) fn start(
     tasks: &Tasks,
 ) -> Result<Bound, StartError> {
     let listeners = bind(config)?;
+    let tls = match &config.tls {
+        Some(files) => Some(tls::start(files, tasks)?),
+        None => None,
+    };
+    Ok(serve(listeners, tls.as_ref(), router, tasks))
+}
+
+/// Serves listeners that are bound; without `tls` in plain HTTP.
+pub(super) fn serve(
+    listeners: Vec<(TcpListener, SocketAddr)>,
+    tls: Option<&Tls>,
+    router: &Router,
+    tasks: &Tasks,
+) -> Bound {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut addresses = Vec::new();
     for (listener, address) in listeners {
         tracing::debug!(%address, "listening for HTTP");
         addresses.push(address);
-        let (router, own, permits) = (router.clone(), tasks.clone(), Arc::clone(&permits));
+        let (tls, router) = (tls.cloned(), router.clone());
+        let (own, permits) = (tasks.clone(), Arc::clone(&permits));
         tasks.spawn("http listener", async move {
             tokio::select! {
-                () = accept(&listener, &router, &own, &permits) => {}
+                () = accept(&listener, tls.as_ref(), &router, &own, &permits) => {}
                 () = own.cancelled() => {}
             }
         });
     }
-    Ok(Bound { addresses })
+    Bound { addresses }
 }
 
 /// The listeners of a configuration: one per address, or one per address family.
-fn bind(config: &config::Http) -> Result<Vec<(TcpListener, SocketAddr)>, StartError> {
+pub(super) fn bind(config: &config::Http) -> Result<Vec<(TcpListener, SocketAddr)>, StartError> {
     let everywhere = [
         IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -173,7 +193,13 @@ fn fault(address: IpAddr, port: u16, error: io::Error) -> StartError {
     }
 }
 
-async fn accept(listener: &TcpListener, router: &Router, tasks: &Tasks, permits: &Arc<Semaphore>) {
+async fn accept(
+    listener: &TcpListener,
+    tls: Option<&Tls>,
+    router: &Router,
+    tasks: &Tasks,
+    permits: &Arc<Semaphore>,
+) {
     loop {
         let permit = Arc::clone(permits)
             .acquire_owned()
@@ -181,9 +207,9 @@ async fn accept(listener: &TcpListener, router: &Router, tasks: &Tasks, permits:
             .expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let (router, own) = (router.clone(), tasks.clone());
+                let (tls, router, own) = (tls.cloned(), router.clone(), tasks.clone());
                 tasks.spawn("http connection", async move {
-                    connection(stream, peer, router, &own).await;
+                    connection(stream, peer, tls, router, &own).await;
                     drop(permit);
                 });
             }
@@ -208,12 +234,36 @@ fn is_connection_fault(error: &io::Error) -> bool {
     )
 }
 
-/// Serves the requests of one connection; ends when it is upgraded.
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, tasks: &Tasks) {
+/// Serves one connection: its handshake, if there is TLS, and its requests.
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Tls>,
+    router: Router,
+    tasks: &Tasks,
+) {
     // Signals are small and urgent. A socket that refuses the option still works.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
+    let Some(tls) = tls else {
+        return requests(stream, peer, router, tasks).await;
+    };
+    let handshake = tokio::select! {
+        handshake = tls.handshake(stream) => handshake,
+        () = tasks.cancelled() => return,
+    };
+    match handshake {
+        Ok(stream) => requests(stream, peer, router, tasks).await,
+        Err(error) => tracing::debug!(%error, %peer, "TLS handshake"),
+    }
+}
+
+/// Serves the requests of one connection; ends when it is upgraded.
+async fn requests<S>(stream: S, peer: SocketAddr, router: Router, tasks: &Tasks)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));

@@ -3,7 +3,7 @@
 //! Driven by the supervisor, which calls [`serve`] once; the tasks end with [`Tasks::cancel`]. This row knows the hub
 //! and the wire, never rooms, media or sockets of media. A request passes, in this order:
 //!
-//! 1. `listener`: accept, one HTTP/1.1 connection per TCP connection;
+//! 1. `listener`: accept, `tls` if there is a certificate, one HTTP/1.1 connection per TCP connection;
 //! 2. `front`: CORS, tidy path, size limit, access token;
 //! 3. a route: `/`, `signal` (`/rtc…`), `agent` (workers), `twirp` (the server API), `try_page`;
 //! 4. `session`, when the WebSocket is up.
@@ -18,11 +18,13 @@ mod front;
 mod listener;
 mod session;
 mod signal;
+mod tls;
 mod try_page;
 mod twirp;
 
 pub use front::Granted;
 pub use listener::{Bound, StartError};
+pub use tls::OpenError;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};

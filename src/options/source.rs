@@ -152,7 +152,8 @@ fn files_of(options: &Options) -> Vec<String> {
     files
 }
 
-fn read(path: &Path) -> Result<(String, u32), String> {
+/// The text of a file, cut off at [`MAX_FILE`], and its permission bits; or why there is none.
+pub(crate) fn read(path: &Path) -> Result<(String, u32), String> {
     let open = || {
         let file = fs::File::open(path)?;
         let mode = file.metadata()?.permissions().mode();
