@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod clock;
 pub mod config;
+pub mod hass;
 #[doc(hidden)]
 pub mod hostile;
 pub mod http;

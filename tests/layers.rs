@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["agent", "net", "webhook"],
     &["hub"],
     &["http"],
-    &["metrics"],
+    &["hass", "metrics"],
     &["supervisor"],
     &["hostile", "lib", "main"],
 ];

@@ -147,7 +147,12 @@ fn its_entries_are_those_that_are_wanted() {
         serde_json::json!([{"type": "ssl"}]),
         "read only"
     );
-    assert_eq!(manifest["ingress_port"], 0);
+    // Only for administrators, which is the default: there is no `panel_admin`.
+    assert_eq!(manifest["ingress"], true);
+    assert_eq!(
+        manifest["ingress_port"], 0,
+        "Supervisor chooses, and we ask it"
+    );
     let image = manifest["image"].as_str().unwrap();
     assert!(
         !image.contains(':') && image == image.to_lowercase(),

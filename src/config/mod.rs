@@ -20,6 +20,7 @@ pub(crate) use reporting::checked as webhook_url;
 use crate::config::cidr::Cidr;
 use crate::config::problem::{Findings, Problem, Warning};
 use crate::config::read::Reader;
+use crate::options::addon::Hass;
 use crate::options::yaml::Value;
 use crate::options::{Options, livekit};
 use crate::plan::IceServer;
@@ -247,6 +248,8 @@ pub struct App {
     pub login: Login,
     /// The Matrix homeserver, without a slash at its end.
     pub homeserver: Option<String>,
+    /// How Home Assistant's Supervisor is asked; `None`: it does not run us.
+    pub hass: Option<Hass>,
 }
 
 /// Where the app's API key comes from.

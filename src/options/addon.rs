@@ -30,6 +30,17 @@ pub struct Addon {
     pub now: u64,
     /// Whether Home Assistant's Supervisor runs us: then the log goes to its panel.
     pub is_managed: bool,
+    /// How it is asked; `None`: there is none, or it gave no token.
+    pub hass: Option<Hass>,
+}
+
+/// Home Assistant's Supervisor as its environment describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hass {
+    /// Where its API is, without a slash at the end.
+    pub url: String,
+    /// What we are known by; another one at each start.
+    pub token: Secret<String>,
 }
 
 impl fmt::Debug for Addon {

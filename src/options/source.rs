@@ -1,7 +1,7 @@
 //! Reads files and the environment. Nothing else under `options` and `config` touches the system.
 
 use crate::clock::Clock;
-use crate::options::addon::Addon;
+use crate::options::addon::{Addon, Hass};
 use crate::options::cli::Flags;
 use crate::options::yaml::{Fault, Value};
 use crate::options::{File, Options, addon};
@@ -14,6 +14,9 @@ use std::path::Path;
 
 /// Where Home Assistant's Supervisor puts the add-on's options.
 pub const ADDON_OPTIONS: &str = "/data/options.json";
+
+/// Where Home Assistant's Supervisor answers its apps.
+const SUPERVISOR: &str = "http://supervisor";
 
 /// A configuration file is no larger.
 const MAX_FILE: u64 = 4 << 20;
@@ -74,6 +77,7 @@ fn app(flags: &Flags, path: &Path) -> Options {
         ),
         now: Clock::System.unix_seconds(),
         is_managed: variables().any(|(name, _)| name == "SUPERVISOR_TOKEN"),
+        hass: hass(variables()),
     };
     let paths = addon.files();
     let mut options = addon::options(origin, addon);
@@ -88,6 +92,22 @@ fn app(flags: &Flags, path: &Path) -> Options {
     };
     options.apply_flags(&bind);
     options
+}
+
+/// Home Assistant's Supervisor, if it has started us. `PARLOR_SUPERVISOR` is for tests: one elsewhere.
+fn hass(variables: impl IntoIterator<Item = (String, String)>) -> Option<Hass> {
+    let mut url = SUPERVISOR.to_owned();
+    let mut token = None;
+    for (name, value) in variables {
+        match name.as_str() {
+            "PARLOR_SUPERVISOR" if !value.is_empty() => {
+                value.trim_end_matches('/').clone_into(&mut url);
+            }
+            "SUPERVISOR_TOKEN" if !value.is_empty() => token = Some(Secret::new(value)),
+            _ => {}
+        }
+    }
+    token.map(|token| Hass { url, token })
 }
 
 fn kept(path: &Path) -> Result<Option<addon::Pair>, String> {
@@ -198,6 +218,27 @@ mod tests {
         let fault = options.unreadable.unwrap();
         assert!(fault.message.contains("No such file"), "{fault}");
         assert!(options.root.at("development").is_some());
+    }
+
+    #[test]
+    fn supervisor_is_there_when_it_gave_a_token() {
+        let of = |list: &[(&str, &str)]| {
+            hass(
+                list.iter()
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+            )
+        };
+        assert_eq!(of(&[("PARLOR_SUPERVISOR", "http://x")]), None);
+        assert_eq!(of(&[("SUPERVISOR_TOKEN", "")]), None);
+        let usual = of(&[("SUPERVISOR_TOKEN", "hush"), ("PARLOR_SUPERVISOR", "")]).unwrap();
+        assert_eq!(usual.url, "http://supervisor");
+        assert_eq!(usual.token.reveal(), "hush");
+        assert!(!format!("{usual:?}").contains("hush"));
+        let other = of(&[
+            ("SUPERVISOR_TOKEN", "hush"),
+            ("PARLOR_SUPERVISOR", "http://172.30.32.2/"),
+        ]);
+        assert_eq!(other.unwrap().url, "http://172.30.32.2");
     }
 
     #[test]

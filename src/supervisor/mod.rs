@@ -15,6 +15,7 @@ mod tools;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::problem::{Problem, Warning};
+use crate::hass;
 use crate::http;
 use crate::hub;
 use crate::metrics;
@@ -120,8 +121,8 @@ fn serve(flags: &Flags) -> Result<ExitCode> {
     }
     descriptors::raise_limit();
     let runtime = runtime()?;
-    let result =
-        keep::new_key(&config).and_then(|()| runtime.block_on(start_and_stop(&config, &flags.run)));
+    let result = keep::new_key(&config)
+        .and_then(|()| runtime.block_on(start_and_stop(&config, &warnings, &flags.run)));
     // Nothing that is left may keep the process: the stop list has waited for what is worth waiting for.
     runtime.shutdown_background();
     Ok(match result {
@@ -134,7 +135,7 @@ fn serve(flags: &Flags) -> Result<ExitCode> {
 }
 
 /// The start list, the wait, the stop list.
-async fn start_and_stop(config: &Config, run: &Path) -> Result<()> {
+async fn start_and_stop(config: &Config, warnings: &[Warning], run: &Path) -> Result<()> {
     let mut signals = Signals::listen().context("signals")?;
     let tasks = Tasks::new();
     let net = Net::start(&config.rtc, Random::system(), &tasks)?;
@@ -154,8 +155,13 @@ async fn start_and_stop(config: &Config, run: &Path) -> Result<()> {
         webhooks,
     };
     metrics::serve(config, sources, &tasks)?;
-    if config.app.is_some() {
+    if let Some(app) = &config.app {
         health::serve(run, hub.clone(), &tasks);
+        if let Some(hass) = &app.hass {
+            let status =
+                hass::Sources::new(config, warnings, &http.addresses, hub.clone(), net.handle());
+            hass::start(hass, status, &tasks);
+        }
     }
     summary::print(config, &http.addresses, &net.handle());
 

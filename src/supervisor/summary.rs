@@ -137,11 +137,19 @@ fn of_app(config: &Config, app: &App, told: &[IpAddr]) -> Vec<String> {
     ));
     lines.push(format!("settings: {}", settings.join(", ")));
     let kept = app.data.join(Addon::KEPT);
+    let seen = if app.hass.is_some() {
+        "; Parlor's page in Home Assistant shows them"
+    } else {
+        ""
+    };
     match app.login {
         Login::Typed => {}
-        Login::Kept => lines.push(format!("API key and secret: those in {}", kept.display())),
+        Login::Kept => lines.push(format!(
+            "API key and secret: those in {}{seen}",
+            kept.display()
+        )),
         Login::New => lines.push(format!(
-            "API key and secret: made just now, in {}",
+            "API key and secret: made just now, in {}{seen}",
             kept.display()
         )),
     }

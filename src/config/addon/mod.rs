@@ -121,6 +121,7 @@ pub(super) fn config(
             data: addon.data.clone(),
             login,
             homeserver,
+            hass: addon.hass.clone(),
         }),
     };
     unknown(&mut flat);
