@@ -26,7 +26,7 @@ use std::time::Duration;
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 30, 32, 2));
 
 /// Failures in a row before a person is told: Supervisor is often slower to start than we are.
-const PATIENT: u32 = 5;
+const PATIENT: u32 = 4;
 
 /// How long to wait.
 #[derive(Debug, Clone, Copy)]

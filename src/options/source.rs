@@ -94,20 +94,14 @@ fn app(flags: &Flags, path: &Path) -> Options {
     options
 }
 
-/// Home Assistant's Supervisor, if it has started us. `PARLOR_SUPERVISOR` is for tests: one elsewhere.
-fn hass(variables: impl IntoIterator<Item = (String, String)>) -> Option<Hass> {
-    let mut url = SUPERVISOR.to_owned();
-    let mut token = None;
-    for (name, value) in variables {
-        match name.as_str() {
-            "PARLOR_SUPERVISOR" if !value.is_empty() => {
-                value.trim_end_matches('/').clone_into(&mut url);
-            }
-            "SUPERVISOR_TOKEN" if !value.is_empty() => token = Some(Secret::new(value)),
-            _ => {}
-        }
-    }
-    token.map(|token| Hass { url, token })
+/// Home Assistant's Supervisor, if it has started us.
+fn hass(mut variables: impl Iterator<Item = (String, String)>) -> Option<Hass> {
+    let (_, token) =
+        variables.find(|(name, value)| name == "SUPERVISOR_TOKEN" && !value.is_empty())?;
+    Some(Hass {
+        url: SUPERVISOR.to_owned(),
+        token: Secret::new(token),
+    })
 }
 
 fn kept(path: &Path) -> Result<Option<addon::Pair>, String> {
@@ -228,17 +222,12 @@ mod tests {
                     .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
             )
         };
-        assert_eq!(of(&[("PARLOR_SUPERVISOR", "http://x")]), None);
+        assert_eq!(of(&[("HOME", "/")]), None);
         assert_eq!(of(&[("SUPERVISOR_TOKEN", "")]), None);
-        let usual = of(&[("SUPERVISOR_TOKEN", "hush"), ("PARLOR_SUPERVISOR", "")]).unwrap();
-        assert_eq!(usual.url, "http://supervisor");
-        assert_eq!(usual.token.reveal(), "hush");
-        assert!(!format!("{usual:?}").contains("hush"));
-        let other = of(&[
-            ("SUPERVISOR_TOKEN", "hush"),
-            ("PARLOR_SUPERVISOR", "http://172.30.32.2/"),
-        ]);
-        assert_eq!(other.unwrap().url, "http://172.30.32.2");
+        let hass = of(&[("HOME", "/"), ("SUPERVISOR_TOKEN", "hush")]).unwrap();
+        assert_eq!(hass.url, "http://supervisor");
+        assert_eq!(hass.token.reveal(), "hush");
+        assert!(!format!("{hass:?}").contains("hush"));
     }
 
     #[test]

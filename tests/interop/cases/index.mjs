@@ -5,6 +5,7 @@ import { filterInput } from '../lib/network.mjs';
 import { adminCases } from './admin.mjs';
 import { badLineCases } from './bad-line.mjs';
 import { browserCases } from './browsers.mjs';
+import { ingressCases } from './ingress.mjs';
 import { nodeCases } from './node.mjs';
 import { processCases } from './process.mjs';
 import { pythonCases } from './python.mjs';
@@ -37,7 +38,7 @@ function repeated(definition, transport) {
 }
 
 export function allCases() {
-  const once = [...processCases, ...pythonCases, ...nodeCases, ...browserCases, ...adminCases, ...resumeCases, ...wireCases, ...badLineCases];
+  const once = [...processCases, ...pythonCases, ...nodeCases, ...browserCases, ...adminCases, ...resumeCases, ...wireCases, ...badLineCases, ...ingressCases];
   const again = Object.keys(TRANSPORTS).flatMap((transport) =>
     once.filter((c) => c.over?.includes(transport)).map((c) => repeated(c, transport)));
   return [...once, ...again];
