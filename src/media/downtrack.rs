@@ -152,6 +152,8 @@ pub struct DownTrack {
     grace_until: Option<Instant>,
     review_at: Instant,
     request_at: Instant,
+    /// The last key frame was asked for while nothing came: the request may have been lost like everything else.
+    has_asked_in_vain: bool,
     /// The newest packet of the current encoding that was let through.
     newest_index: u64,
     temporal: u8,
@@ -193,6 +195,7 @@ impl DownTrack {
             grace_until: None,
             review_at: now,
             request_at: now,
+            has_asked_in_vain: false,
             newest_index: 0,
             temporal: 0,
             munger: Munger::new((random.u32() & 0x7fff) as u16, random.u32()),
@@ -291,6 +294,10 @@ impl DownTrack {
             .rev()
             .find(|&layer| survey.live[usize::from(layer)])
             .unwrap_or(0);
+        if self.has_asked_in_vain && survey.live.contains(&true) {
+            self.has_asked_in_vain = false;
+            self.request_at = now;
+        }
         self.limit.relax(now, highest);
         let most = self.wanted.max_spatial.min(self.limit.cap());
         self.is_starved = survey.is_dead(self.current);
@@ -309,11 +316,12 @@ impl DownTrack {
             return None;
         }
         let survey = feed.survey(now);
+        self.has_asked_in_vain = !survey.live.contains(&true);
         self.request_at = now
-            + if survey.live.contains(&true) {
-                (self.rtt() * 2).clamp(REQUEST_MIN, REQUEST_MAX)
-            } else {
+            + if self.has_asked_in_vain {
                 REQUEST_IDLE
+            } else {
+                (self.rtt() * 2).clamp(REQUEST_MIN, REQUEST_MAX)
             };
         let is_late = self.grace_until.is_some_and(|until| until <= now);
         if self.current.is_none() && is_late {

@@ -15,10 +15,14 @@ use super::quality::UpTally;
 use super::reception::Reception;
 use super::stats::Drop;
 use crate::ids::{PayloadType, Ssrc};
-use crate::plan::{Codec, Format, ReceiveTrack, UpReport};
+use crate::plan::{Codec, Format, Kind, ReceiveTrack, UpReport};
 use crate::rtp::header::Header;
 use crate::rtp::{Found, SequenceUnwrapper};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Packets missing after a pause this long were lost with the network, and the sender no longer has them. A receiver
+/// may take 3 s to say that it waits for a key frame (libwebrtc `kMaxWaitForFrame`), so it is asked for at once.
+const OUTAGE: Duration = Duration::from_millis(700);
 
 /// One encoding of a published track.
 #[derive(Debug)]
@@ -39,6 +43,8 @@ pub struct UpLayer {
     /// Added to the extended sequence numbers of this source, so that those of one encoding never go back.
     base: u64,
     descriptors: Tracker,
+    /// When the newest packet came.
+    newest_at: Option<Instant>,
 }
 
 impl UpLayer {
@@ -53,6 +59,7 @@ impl UpLayer {
             sequence: SequenceUnwrapper::default(),
             base: 0,
             descriptors: Tracker::default(),
+            newest_at: None,
         }
     }
 
@@ -180,6 +187,7 @@ impl UpTrack {
             return Err(Drop::UnknownSource);
         }
         let is_first = state.format.is_none();
+        let before = state.sequence.highest();
         let wire = if is_rtx {
             // A retransmission never leads.
             state.sequence.peek(seq)
@@ -215,6 +223,15 @@ impl UpTrack {
         } else {
             None
         };
+        let is_newest = !is_rtx && before.is_none_or(|before| wire > before);
+        if is_newest
+            && let Some(at) = state.newest_at.replace(now)
+            && before.is_some_and(|before| wire > before + 1)
+            && now.saturating_duration_since(at) >= OUTAGE
+            && self.plan.kind == Kind::Video
+        {
+            state.throttle.request();
+        }
         if frame_facts.key_frame {
             state.throttle.handle_key_frame();
         }

@@ -58,8 +58,8 @@ async function moved(test, singlePeerConnection) {
   const alice = await Page.join(test, browser, 'alice', { room: 'red', singlePeerConnection });
   const bob = await Page.join(test, browser, 'bob', { room: 'red', singlePeerConnection });
   const carol = await Page.join(test, browser, 'carol', { room: 'blue', singlePeerConnection });
-  await expectMedia(test, bob, 'alice', { seconds: 1 });
-  await expectMedia(test, alice, 'bob', { seconds: 1 });
+  await expectMedia(test, bob, 'alice', { seconds: 1, fps: 1 });
+  await expectMedia(test, alice, 'bob', { seconds: 1, fps: 1 });
   const [tracks, paths] = [await alice.call('local'), await alice.call('paths')];
   const api = new RoomServiceClient(test.server.http, KEY, SECRET);
   await api.moveParticipant('red', 'alice', 'blue');

@@ -791,6 +791,8 @@ pub(super) struct Camera {
     pub(super) encodings: Vec<Encoding>,
     pub(super) frame: u64,
     began: Instant,
+    /// What it sends is lost.
+    pub(super) is_cut: bool,
 }
 
 impl Camera {
@@ -814,6 +816,7 @@ impl Camera {
                 })
                 .collect(),
             frame: 0,
+            is_cut: false,
             began: lab.now,
         }
     }
@@ -877,7 +880,9 @@ impl Camera {
                     level: None,
                     payload,
                 };
-                lab.send(self.person, &draft);
+                if !self.is_cut {
+                    lab.send(self.person, &draft);
+                }
             }
         }
         self.frame += 1;

@@ -642,6 +642,53 @@ fn key_frames_are_asked_for_once_for_many() {
 }
 
 #[test]
+fn a_key_frame_that_was_asked_for_in_vain_is_asked_for_again_when_the_camera_is_back() {
+    let mut lab = Lab::new(3, 1, &[0, 0]);
+    let track = video_track(1, 1);
+    lab.publish(0, vec![track.clone()]);
+    let plan = lab.down(1, &track);
+    let (down, ssrc) = (plan.down, plan.ssrc.0);
+    lab.subscribe(1, 0, plan);
+    let mut camera = Camera::new(&lab, 0, 1);
+    camera.frames(&mut lab, 30);
+    lab.run(ms(3_000));
+    for paused in [true, false] {
+        lab.set_wanted(1, down, Wanted { paused, ..WHOLE });
+        lab.run(ms(1_000));
+    }
+    assert!(!lab.people[0].plis.is_empty());
+    // It was lost with everything else.
+    lab.people[0].plis.clear();
+    camera.frames(&mut lab, 15);
+    let frames = watch(&lab.people[1].got, ssrc);
+    let back = frames.iter().find(|frame| frame.number >= 30).unwrap();
+    assert!(back.number <= 32, "{back:?}");
+}
+
+#[test]
+fn after_an_outage_a_key_frame_is_asked_for_and_after_a_pause_none() {
+    for (lost, key_frames) in [(false, 0), (true, 1)] {
+        let mut lab = Lab::new(3, 1, &[0, 0]);
+        let track = video_track(1, 1);
+        lab.publish(0, vec![track.clone()]);
+        let plan = lab.down(1, &track);
+        lab.subscribe(1, 0, plan);
+        let mut camera = Camera::new(&lab, 0, 1);
+        camera.frames(&mut lab, 30);
+        let before = lab.people[0].plis.len();
+        if lost {
+            camera.is_cut = true;
+            camera.frames(&mut lab, 60);
+            camera.is_cut = false;
+        } else {
+            lab.run(ms(2_000));
+        }
+        camera.frames(&mut lab, 30);
+        assert_eq!(lab.people[0].plis.len() - before, key_frames, "{lost}");
+    }
+}
+
+#[test]
 fn messages_pass_both_ways() {
     let mut lab = Lab::new(4, 1, &[0, 0]);
     let message = Bytes::from_static(b"hello");
