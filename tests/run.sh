@@ -89,7 +89,8 @@ apt_install() {
 install_build() { apt_install cc:gcc c++:g++ make:make cmake:cmake; }
 
 install_clients() {
-  apt_install chromium:chromium firefox-esr:firefox-esr nft:nftables ip:iproute2 unshare:util-linux python3:python3 &&
+  apt_install chromium:chromium firefox-esr:firefox-esr nft:nftables ip:iproute2 unshare:util-linux python3:python3 \
+    openssl:openssl turnserver:coturn &&
     install_python && install_node && install_npm "$interop" && install_npm "$interop/old-client"
 }
 

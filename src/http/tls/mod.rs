@@ -25,7 +25,7 @@ use tokio_rustls::server::TlsStream;
 use watch::Watch;
 
 /// How often the files are looked at. What has changed is taken when it is the same at the next look.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// From the accept to the end of the handshake; slow clients may not hold their places.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 //   before(test): what the network needs first; run(test); over: the other transports it is repeated on.
 import { filterInput } from '../lib/network.mjs';
 import { adminCases } from './admin.mjs';
+import { appCases } from './app.mjs';
 import { badLineCases } from './bad-line.mjs';
 import { browserCases } from './browsers.mjs';
 import { ingressCases } from './ingress.mjs';
@@ -38,7 +39,7 @@ function repeated(definition, transport) {
 }
 
 export function allCases() {
-  const once = [...processCases, ...pythonCases, ...nodeCases, ...browserCases, ...adminCases, ...resumeCases, ...wireCases, ...badLineCases, ...ingressCases];
+  const once = [...processCases, ...pythonCases, ...nodeCases, ...browserCases, ...adminCases, ...resumeCases, ...wireCases, ...badLineCases, ...ingressCases, ...appCases];
   const again = Object.keys(TRANSPORTS).flatMap((transport) =>
     once.filter((c) => c.over?.includes(transport)).map((c) => repeated(c, transport)));
   return [...once, ...again];

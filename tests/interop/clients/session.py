@@ -20,6 +20,7 @@ def parser(doc):
         default="default",
         help="on: /rtc/v1 and one peer connection; off: /rtc and two",
     )
+    p.add_argument("--relay", action="store_true", help="media by TURN servers only")
     return p
 
 
@@ -33,6 +34,8 @@ def token(args, identity, publish=True):
 
 def options(args, **more):
     o = rtc.RoomOptions(**more)
+    if args.relay:
+        o.rtc_config = rtc.RtcConfiguration(ice_transport_type=rtc.IceTransportType.TRANSPORT_RELAY)
     if args.single_pc != "default":
         o.single_peer_connection = args.single_pc == "on"
     return o

@@ -56,12 +56,12 @@ const freshProfile = (name) => fs.mkdtempSync(path.join(os.tmpdir(), `interop-${
 const discard = (dir) => fs.rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
 
 /** Answers {newPage, close}; camera and microphone are granted, so real addresses are gathered. */
-export async function startChromium() {
+export async function startChromium(flags = []) {
   const profile = freshProfile('chromium');
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
-    args: CHROMIUM_FLAGS,
+    args: [...CHROMIUM_FLAGS, ...flags],
     permissions: ['camera', 'microphone'],
   });
   return { newPage: () => context.newPage(), close: async () => { await context.close(); discard(profile); } };

@@ -1,6 +1,7 @@
 // The server under test: its configuration, its process, and what the kernel says of it.
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
+import https from 'node:https';
 import path from 'node:path';
 import { freeTcpPort, freeUdpPort } from './network.mjs';
 import { serverBinary } from './paths.mjs';
@@ -35,22 +36,51 @@ export function writeSettings(dir, ports, rtc = {}, more = {}) {
   return file;
 }
 
+/** Media ports of the app: as many as a machine may have cores, from `ports.udp` on. */
+const UDP_PORTS = 16;
+
+/** Writes the options of the app, and answers the arguments that lead there; its own files go to `dir` too. */
+function writeAppOptions(dir, ports, options) {
+  const file = path.join(dir, 'options.json');
+  const all = {
+    http_port: ports.http,
+    rtc_tcp_port: ports.tcp,
+    rtc_udp_port_min: ports.udp,
+    rtc_udp_port_max: ports.udp + UDP_PORTS - 1,
+    api_key: KEY,
+    api_secret: SECRET,
+    ...options,
+  };
+  fs.writeFileSync(file, JSON.stringify(all), { mode: 0o600 });
+  return ['--options', file, '--data', dir, '--run', dir, '--ssl', path.join(dir, 'ssl')];
+}
+
+/** Whether there is a good answer, whoever signed the certificate. */
+function answers(url) {
+  if (!url.startsWith('https')) return fetch(url).then((r) => r.ok, () => false);
+  return new Promise((resolve) => {
+    const query = https.get(url, { rejectUnauthorized: false, agent: false }, (r) => resolve(r.resume().statusCode === 200));
+    query.on('error', () => resolve(false));
+  });
+}
+
 export class Server {
   /**
-   * Starts the server and waits for its first answer.
+   * Starts the server and waits for its first answer. With `app`, options of the Home Assistant app, it runs as that;
+   * certificates are in `ssl` of `dir` then.
    * `isolated`: in a namespace every address is ours; outside it keeps to 127.0.0.1.
    */
-  static async start(dir, { isolated, flags = [], rtc, more, dev = false } = {}) {
+  static async start(dir, { isolated, flags = [], rtc, more, dev = false, app } = {}) {
     const ports = await freePorts();
-    const file = writeSettings(dir, ports, rtc, more);
+    const configured = app ? writeAppOptions(dir, ports, app) : ['--config', writeSettings(dir, ports, rtc, more)];
     const bound = isolated || flags.includes('--bind') ? [] : ['--bind', '127.0.0.1', '--node-ip', '127.0.0.1'];
-    const server = new Server(['--config', file, ...bound, ...flags, ...(dev ? ['--dev'] : [])], dir, ports);
+    const server = new Server([...configured, ...bound, ...flags, ...(dev ? ['--dev'] : [])], dir, ports, app?.use_ssl);
     await server.ready();
     return server;
   }
 
-  constructor(args, dir, ports) {
-    this.ports = ports;
+  constructor(args, dir, ports, tls = false) {
+    Object.assign(this, { ports, tls });
     this.log = path.join(dir, 'server.log');
     const fd = fs.openSync(this.log, 'a');
     this.started = performance.now();
@@ -63,12 +93,12 @@ export class Server {
     this.exit.then((e) => { this.exited = e; });
   }
 
-  get http() { return `http://127.0.0.1:${this.ports.http}`; }
-  get url() { return `ws://127.0.0.1:${this.ports.http}`; }
+  get http() { return `http${this.tls ? 's' : ''}://127.0.0.1:${this.ports.http}`; }
+  get url() { return this.http.replace('http', 'ws'); }
   get pid() { return this.child.pid; }
 
   async ready() {
-    const answered = async () => this.exited || fetch(this.http).then((r) => r.ok, () => false);
+    const answered = async () => this.exited || answers(this.http);
     await until(answered, 10_000, 2);
     if (this.exited) throw new Error(`the server ended at start: ${JSON.stringify(this.exited)}: ${this.tail()}`);
     this.startMs = Math.round(performance.now() - this.started);

@@ -53,9 +53,10 @@ export class Test {
     this.pages ??= this.closing(await servePages());
   }
 
-  async chromium() {
+  /** With these flags beside the usual ones. */
+  async chromium(...flags) {
     await this.startPages();
-    return this.closing(await startChromium());
+    return this.closing(await startChromium(flags));
   }
 
   async firefox() {

@@ -5,8 +5,8 @@
 const seen = { events: [], tracks: new Map(), data: [] };
 window.seen = seen;
 
-/** Joins the token's room; `roomOptions` replace the usual ones. Answers how long it took. */
-window.join = async ({ url, token, codec, singlePeerConnection, publish = true, roomOptions = {} }) => {
+/** Joins the token's room; `roomOptions` replace the usual ones, `rtcConfig` is the browser's own. Answers how long it took. */
+window.join = async ({ url, token, codec, singlePeerConnection, publish = true, roomOptions = {}, rtcConfig }) => {
   const L = LivekitClient;
   L.setLogLevel('warn');
   const options = {
@@ -35,7 +35,7 @@ window.join = async ({ url, token, codec, singlePeerConnection, publish = true, 
     track.detach().forEach((element) => element.remove());
     seen.tracks.delete(publication.trackSid);
   });
-  await room.connect(url, token, { maxRetries: 0 });
+  await room.connect(url, token, { maxRetries: 0, rtcConfig });
   const connectMs = elapsed();
   if (publish) await room.localParticipant.enableCameraAndMicrophone();
   return { connectMs, publishedMs: elapsed(), version: L.version, server: room.serverInfo?.version ?? room.serverVersion };
@@ -43,6 +43,32 @@ window.join = async ({ url, token, codec, singlePeerConnection, publish = true, 
 
 /** Gives every video element this style. */
 window.styleVideos = (css) => document.querySelectorAll('video').forEach((v) => { v.style.cssText = css; });
+
+/** Times the frames of `from`'s video until `stopGaps` answers how many there were and the longest pause in ms. */
+window.startGaps = (from) => {
+  const { track } = [...seen.tracks.values()].find((x) => x.from === from && x.track.kind === 'video');
+  const reader = new MediaStreamTrackProcessor({ track: track.mediaStreamTrack.clone() }).readable.getReader();
+  let [frames, longest, last, stopped] = [0, 0, performance.now(), false];
+  const pass = () => {
+    const now = performance.now();
+    longest = Math.max(longest, now - last);
+    last = now;
+  };
+  (async () => {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done || stopped) return;
+      value.close();
+      frames += 1;
+      pass();
+    }
+  })();
+  window.stopGaps = () => {
+    pass(); // a pause that is not over counts as well
+    stopped = true;
+    return { frames, longest: Math.round(longest) };
+  };
+};
 
 const statsOf = async (track) => (await (track.getRTCStatsReport?.() ?? track.receiver?.getStats())) ?? new Map();
 
@@ -131,7 +157,8 @@ window.paths = async () => {
     for (const x of report.values()) {
       if (x.type !== 'candidate-pair' || !x.nominated || x.state !== 'succeeded') continue;
       const remote = report.get(x.remoteCandidateId);
-      found.push({ connection: name, protocol: remote?.protocol, address: remote?.address ?? remote?.ip, port: remote?.port, type: remote?.candidateType });
+      const local = report.get(x.localCandidateId)?.candidateType;
+      found.push({ connection: name, protocol: remote?.protocol, address: remote?.address ?? remote?.ip, port: remote?.port, type: remote?.candidateType, local });
     }
   }
   return found;
