@@ -11,6 +11,7 @@ mode=${1:-all}
 case $mode in all | quick | install) ;; *) echo "usage: tests/run.sh [quick | install]" >&2; exit 2 ;; esac
 export DEBIAN_FRONTEND=noninteractive CARGO_TERM_COLOR=never CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
 export INTEROP_SERVER=${INTEROP_SERVER:-$CARGO_TARGET_DIR/release/parlor}
+export INTEROP_RUST_ADMIN=${INTEROP_RUST_ADMIN:-$CARGO_TARGET_DIR/rust-admin/debug/rust-admin}
 [ -d "$HOME/.cargo/bin" ] && PATH=$HOME/.cargo/bin:$PATH
 PATH=$PATH:/usr/sbin:/sbin
 mkdir -p "$logs"
@@ -119,6 +120,11 @@ install_npm() {
   (cd "$1" && again npm ci --no-audit --no-fund) && stamp "$1/package-lock.json" "$1/node_modules/.stamp"
 }
 
+# LiveKit's server SDK for Rust: its own package, so its own folder in target/.
+build_rust_client() {
+  cargo build --locked --manifest-path "$interop/rust-admin/Cargo.toml" --target-dir "$CARGO_TARGET_DIR/rust-admin"
+}
+
 run_tests() {
   local test_failed=0
   part test cargo test --locked --no-fail-fast || test_failed=1
@@ -137,7 +143,10 @@ run_interop() {
 # A venv of ours may bring node.
 PATH=$PATH:$interop/.venv/bin
 single build-tools install_build
-[ "$mode" = quick ] || single clients install_clients
+if [ "$mode" != quick ]; then
+  single clients install_clients
+  single rust-client build_rust_client
+fi
 if [ "$mode" != install ]; then
   single fmt cargo fmt --all --check
   single clippy cargo clippy --locked --all-targets -- -D warnings

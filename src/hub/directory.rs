@@ -3,7 +3,7 @@
 use super::actor::{ASKS, Actor, Ask, Calls, Listed};
 use super::counters::{Counted, Counters};
 use super::moving::{self, Immigrant};
-use super::revoked::Revoked;
+use super::revoked::{self, Revoked};
 use super::{Answer, Call, CallError, JoinError, Session};
 use crate::agent;
 use crate::clock::Clock;
@@ -525,6 +525,7 @@ impl Hub {
         };
         if let Ok(before @ 1..) = u64::try_from(request.revoke_token_ts) {
             let now = self.clock.unix_seconds();
+            let before = revoked::seconds(before);
             self.revoked
                 .insert(now, &request.room, &request.identity, before);
         }

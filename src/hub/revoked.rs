@@ -13,6 +13,18 @@ const LEEWAY_S: u64 = 60;
 /// Entries; past this the one that would go first goes.
 const MAX: usize = 10_000;
 
+/// From here a timestamp cannot be meant as seconds: it would be the year 5138.
+const MILLISECONDS_FROM: u64 = 100_000_000_000;
+
+/// `revoke_token_ts` in seconds. The wire, and the SDKs but one, count seconds; the Rust SDK's documentation says
+/// milliseconds, and taken for seconds those would make every token of the identity void, those to come included.
+pub(super) fn seconds(revoke_token_ts: u64) -> u64 {
+    match revoke_token_ts {
+        MILLISECONDS_FROM.. => revoke_token_ts / 1000,
+        _ => revoke_token_ts,
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     /// Tokens issued before this are void: seconds since 1970.
@@ -85,6 +97,13 @@ mod tests {
         assert!(!refuses("hall", "eve", NOW));
         assert!(!refuses("hall", "bob", NOW - 1));
         assert!(!refuses("yard", "eve", NOW - 1));
+    }
+
+    #[test]
+    fn milliseconds_are_understood() {
+        assert_eq!(seconds(NOW), NOW);
+        assert_eq!(seconds(NOW * 1000 + 999), NOW);
+        assert_eq!(seconds(MILLISECONDS_FROM - 1), MILLISECONDS_FROM - 1);
     }
 
     #[test]

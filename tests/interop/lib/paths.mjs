@@ -15,3 +15,6 @@ export const serverBinary = () =>
   process.env.INTEROP_SERVER ?? path.resolve(root, '../../target/release/parlor');
 
 export const python = () => process.env.INTEROP_PYTHON ?? inRoot('.venv/bin/python');
+
+/** The program around LiveKit's server SDK for Rust. */
+export const rustAdmin = () => process.env.INTEROP_RUST_ADMIN ?? path.resolve(root, '../../target/rust-admin/debug/rust-admin');

@@ -14,6 +14,8 @@ export class Hooks {
 
   constructor() {
     this.events = [];
+    /** What each event came as: its body and the Authorization header. */
+    this.posts = [];
     this.problems = [];
     this.receiver = new WebhookReceiver(KEY, SECRET);
   }
@@ -34,8 +36,10 @@ export class Hooks {
     for await (const part of request) parts.push(part);
     const type = request.headers['content-type'];
     if (type !== 'application/webhook+json') this.problems.push(`a webhook came as ${type}`);
+    const post = { body: Buffer.concat(parts).toString(), authorization: request.headers.authorization };
     try {
-      this.events.push(await this.receiver.receive(Buffer.concat(parts).toString(), request.headers.authorization));
+      this.events.push(await this.receiver.receive(post.body, post.authorization));
+      this.posts.push(post);
     } catch (e) {
       this.problems.push(`the SDK refuses a webhook: ${e.message}`);
     }
