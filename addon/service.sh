@@ -14,11 +14,9 @@ if [ "${2-}" != inside ]; then
     [ -d "$directory" ] || { mkdir "$directory"; made+=("$directory"); }
   done
   touch /usr/bin/parlor
-  status=0
-  unshare --mount "addon/${0##*/}" "$binary" inside || status=$?
-  rm /usr/bin/parlor
-  [ ${#made[@]} = 0 ] || rmdir "${made[@]}"
-  exit $status
+  trap 'rm /usr/bin/parlor; [ ${#made[@]} = 0 ] || rmdir "${made[@]}"' EXIT
+  unshare --mount "addon/${0##*/}" "$binary" inside
+  exit
 fi
 
 for directory in /command /data /run; do

@@ -120,6 +120,11 @@ install_npm() {
   (cd "$1" && again npm ci --no-audit --no-fund) && stamp "$1/package-lock.json" "$1/node_modules/.stamp"
 }
 
+# What looks at the app's files, and at its image without a container engine.
+install_packaging() {
+  apt_install s6-svscan:s6 execlineb:execline buildah:buildah busybox:busybox-static && again "$root/addon/check.sh" install
+}
+
 # LiveKit's server SDK for Rust: its own package, so its own folder in target/.
 build_rust_client() {
   cargo build --locked --manifest-path "$interop/rust-admin/Cargo.toml" --target-dir "$CARGO_TARGET_DIR/rust-admin"
@@ -140,18 +145,30 @@ run_interop() {
   count "$p" "$f" "$s"
 }
 
+# The service and the image are tried with mounts of their own, which not every machine allows.
+run_packaging() {
+  if as_root unshare --mount true 2>/dev/null; then
+    single service as_root "$root/addon/service.sh" "$INTEROP_SERVER"
+    single image as_root env PATH="$PATH" HOME="$HOME" "$root/addon/image.sh" "$INTEROP_SERVER"
+  else
+    count 0 0 2
+  fi
+}
+
 # A venv of ours may bring node.
 PATH=$PATH:$interop/.venv/bin
 single build-tools install_build
 if [ "$mode" != quick ]; then
   single clients install_clients
   single rust-client build_rust_client
+  single packaging install_packaging
 fi
 if [ "$mode" != install ]; then
   single fmt cargo fmt --all --check
   single clippy cargo clippy --locked --all-targets -- -D warnings
+  single app-files "$root/addon/check.sh"
   run_tests
 fi
-[ "$mode" = all ] && single release cargo build --locked --release && run_interop
+[ "$mode" = all ] && single release cargo build --locked --release && { run_packaging; run_interop; }
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
