@@ -3,23 +3,22 @@
 # and looks at what comes out. The stand-in for Rust compiles nothing, it hands out BINARY. The release workflow builds
 # over the real images.
 #   addon/image.sh BINARY
-# Needs root, Debian's buildah and busybox-static, and cargo.
+# Needs root, Debian's buildah, busybox-static and iproute2, and cargo.
 set -euo pipefail
 binary=$(realpath "${1:?usage: addon/image.sh BINARY}")
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 if [ "${2-}" != inside ]; then
   rmdir "$work"
-  # Mounts of ours end with us; buildah's chroot wants "/" to be a mount point.
-  exec unshare --mount "addon/${0##*/}" "$binary" inside
+  # What is mounted ends with us, and nobody else has our ports.
+  exec unshare --mount --net "addon/${0##*/}" "$binary" inside
 fi
-mount --rbind "$work" "$work"
+ip link set lo up
 export BUILDAH_ISOLATION=chroot
 buildah() { command buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run" "$@"; }
 container=
 finish() {
   [ -z "$container" ] || buildah umount "$container" >/dev/null || true
-  umount -R "$work" || true
   rm -rf "$work"
 }
 trap finish EXIT

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the s6 service of the image without the image: `run` and `finish` under s6-svscan, over stand-ins for what the
-# base image has. Needs root, and Debian's s6 and execline.
+# base image has. Needs root, and Debian's s6, execline and iproute2.
 #   addon/service.sh BINARY
 set -euo pipefail
 binary=$(realpath "${1:?usage: addon/service.sh BINARY}")
@@ -15,10 +15,11 @@ if [ "${2-}" != inside ]; then
   done
   touch /usr/bin/parlor
   trap 'rm /usr/bin/parlor; [ ${#made[@]} = 0 ] || rmdir "${made[@]}"' EXIT
-  unshare --mount "addon/${0##*/}" "$binary" inside
+  unshare --mount --net "addon/${0##*/}" "$binary" inside
   exit
 fi
 
+ip link set lo up
 for directory in /command /data /run; do
   mount -t tmpfs tmpfs "$directory"
 done

@@ -145,9 +145,9 @@ run_interop() {
   count "$p" "$f" "$s"
 }
 
-# The service and the image are tried with mounts of their own, which not every machine allows.
+# The service and the image are tried with mounts and a network of their own, which not every machine allows.
 run_packaging() {
-  if as_root unshare --mount true 2>/dev/null; then
+  if as_root unshare --mount --net true 2>/dev/null; then
     single service as_root "$root/addon/service.sh" "$INTEROP_SERVER"
     single image as_root env PATH="$PATH" HOME="$HOME" "$root/addon/image.sh" "$INTEROP_SERVER"
   else
