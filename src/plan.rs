@@ -408,7 +408,8 @@ pub enum Command {
         /// Muted from now on.
         muted: bool,
     },
-    /// Copies an up track's packets to another worker, or stops doing so.
+    /// Copies an up track's packets to another worker, or stops doing so. Rooms that share a track (a participant that
+    /// is forwarded) ask each for itself: it stops when all that asked have taken it back.
     SetMirror {
         /// A track of this worker.
         up: UpTrackId,
@@ -417,7 +418,7 @@ pub enum Command {
         /// Start or stop.
         on: bool,
     },
-    /// Prepares for an up track of another worker, before its first down track here.
+    /// Prepares for an up track of another worker, before a room's first down track of it here.
     OpenMirror {
         /// The track.
         up: UpTrackId,
@@ -426,7 +427,7 @@ pub enum Command {
         /// Audio or video.
         kind: Kind,
     },
-    /// Ends a mirror and its down tracks.
+    /// A room needs a mirror no more; with the last one it ends, and its down tracks.
     CloseMirror {
         /// The track.
         up: UpTrackId,

@@ -17,9 +17,10 @@ use parlor::net::Net;
 use parlor::options::Options;
 use parlor::protocol::livekit::participant_info::State;
 use parlor::protocol::livekit::{
-    ClientInfo, CreateRoomRequest, DisconnectReason, JoinRequest, JoinResponse, LeaveRequest,
-    MoveParticipantRequest, Ping, RoomMovedResponse, SignalRequest, SignalResponse,
-    WrappedJoinRequest, signal_request, signal_response,
+    ClientInfo, CreateRoomRequest, DeleteRoomRequest, DisconnectReason, ForwardParticipantRequest,
+    JoinRequest, JoinResponse, LeaveRequest, ListParticipantsRequest, MoveParticipantRequest,
+    ParticipantInfo, Ping, RoomMovedResponse, RoomParticipantIdentity, SignalRequest,
+    SignalResponse, UpdateParticipantRequest, WrappedJoinRequest, signal_request, signal_response,
 };
 use parlor::protocol::token::{self, Claims};
 use parlor::random::Random;
@@ -500,4 +501,154 @@ async fn a_full_room_takes_nobody_else_and_one_that_may_not_be_made_nobody_at_al
     let (_carol, _) = closed.join("carol").await;
     let refused = closed.hub.call(to_cellar("carol")).await;
     assert_eq!(refused, Err(hub::CallError::RoomNotFound));
+}
+
+impl Server {
+    async fn forward(
+        &self,
+        identity: &str,
+        destination: &str,
+    ) -> Result<hub::Answer, hub::CallError> {
+        let request = ForwardParticipantRequest {
+            room: "hall".to_owned(),
+            identity: identity.to_owned(),
+            destination_room: destination.to_owned(),
+        };
+        let call = hub::Call::ForwardParticipant(request);
+        self.hub.call(call).await
+    }
+
+    /// Those in a room.
+    async fn present(&self, room: &str) -> Vec<ParticipantInfo> {
+        let request = ListParticipantsRequest {
+            room: room.to_owned(),
+        };
+        match self.hub.call(hub::Call::ListParticipants(request)).await {
+            Ok(hub::Answer::Participants(all)) => all,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until a room has so many in it.
+    async fn becomes(&self, room: &str, count: usize) {
+        let waits = async {
+            while self.present(room).await.len() != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, waits).await.expect("in time");
+    }
+}
+
+#[tokio::test]
+async fn a_participant_is_forwarded_and_stays_where_it_is() {
+    let server = Server::start(|_| {});
+    let (mut alice, _) = server.join("alice").await;
+    let (mut bob, _) = server.join("bob").await;
+    let done = Ok(hub::Answer::Done);
+    for _ in 0..2 {
+        assert_eq!(server.forward("alice", "yard").await, done);
+        assert_eq!(server.present("yard").await.len(), 1);
+    }
+    // Bob goes there to see her.
+    let moves = MoveParticipantRequest {
+        room: "hall".to_owned(),
+        identity: "bob".to_owned(),
+        destination_room: "yard".to_owned(),
+    };
+    let moves = hub::Call::MoveParticipant(moves);
+    assert_eq!(server.hub.call(moves).await, done);
+    let others = bob.until(moved).await.other_participants;
+    assert_eq!(others.len(), 1);
+    assert_eq!(others[0].identity, "alice");
+
+    let rename = UpdateParticipantRequest {
+        room: "hall".to_owned(),
+        identity: "alice".to_owned(),
+        name: "Alice".to_owned(),
+        ..Default::default()
+    };
+    let rename = hub::Call::UpdateParticipant(rename);
+    server.hub.call(rename).await.unwrap();
+    bob.until(|message| match message {
+        signal_response::Message::Update(update) => {
+            let mut all = update.participants.iter();
+            all.any(|info| info.name == "Alice").then_some(())
+        }
+        _ => None,
+    })
+    .await;
+
+    let remove = RoomParticipantIdentity {
+        room: "yard".to_owned(),
+        identity: "alice".to_owned(),
+        ..Default::default()
+    };
+    let remove = hub::Call::RemoveParticipant(remove);
+    assert_eq!(server.hub.call(remove).await, done);
+    bob.sees("alice", State::Disconnected).await;
+    assert_eq!(server.present("hall").await.len(), 1);
+
+    // Again, and the stay in her own room ends it.
+    assert_eq!(server.forward("alice", "yard").await, done);
+    assert_eq!(server.present("yard").await.len(), 2);
+    let leave = signal_request::Message::Leave(LeaveRequest::default());
+    alice.send(leave).await;
+    let (leave, _) = alice.end().await;
+    assert_eq!(leave.reason(), DisconnectReason::ClientInitiated);
+    server.becomes("yard", 1).await;
+}
+
+#[tokio::test]
+async fn the_end_of_either_room_ends_the_forwarding_and_not_the_other_room() {
+    let server = Server::start(|_| {});
+    let (_alice, _) = server.join("alice").await;
+    let done = Ok(hub::Answer::Done);
+    for room in ["yard", "cellar"] {
+        assert_eq!(server.forward("alice", room).await, done);
+    }
+    let delete = |room: &str| {
+        hub::Call::DeleteRoom(DeleteRoomRequest {
+            room: room.to_owned(),
+        })
+    };
+    server.hub.call(delete("yard")).await.unwrap();
+    assert_eq!(server.present("hall").await.len(), 1);
+    assert_eq!(server.forward("alice", "yard").await, done);
+    assert_eq!(server.present("yard").await.len(), 1);
+    server.hub.call(delete("hall")).await.unwrap();
+    server.becomes("yard", 0).await;
+    server.becomes("cellar", 0).await;
+    let Server {
+        hub,
+        tasks,
+        _net: net,
+        ..
+    } = server;
+    hub.shut_down().await;
+    net.stop().await;
+    assert_eq!(tasks.shutdown(PATIENCE).await, Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn a_participant_is_not_forwarded_to_its_own_room_or_to_one_that_may_not_be_made() {
+    let server = Server::start(|config| config.room.auto_create = false);
+    let hall = CreateRoomRequest {
+        name: "hall".to_owned(),
+        ..Default::default()
+    };
+    let create = hub::Call::CreateRoom(Box::new(hall));
+    server.hub.call(create).await.unwrap();
+    let (_alice, _) = server.join("alice").await;
+    for room in ["", "hall"] {
+        let refused = server.forward("alice", room).await;
+        assert!(
+            matches!(refused, Err(hub::CallError::Invalid(_))),
+            "{refused:?}"
+        );
+    }
+    let refused = server.forward("alice", "yard").await;
+    assert_eq!(refused, Err(hub::CallError::RoomNotFound));
+    let refused = server.forward("nobody", "yard").await;
+    assert_eq!(refused, Err(hub::CallError::ParticipantNotFound));
 }

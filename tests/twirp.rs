@@ -506,7 +506,7 @@ async fn a_token_that_does_not_grant_it_is_401() {
         ("RoomService/SendData", vec![&admin, &moves], 404),
         ("RoomService/UpdateRoomMetadata", vec![&admin, &moves], 404),
         ("RoomService/PerformRpc", vec![&admin, &moves], 404),
-        ("RoomService/ForwardParticipant", vec![&moves], 501),
+        ("RoomService/ForwardParticipant", vec![&moves], 404),
         ("RoomService/MoveParticipant", vec![&moves], 404),
         (
             "AgentDispatchService/CreateDispatch",

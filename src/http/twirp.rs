@@ -250,9 +250,7 @@ impl Caller<'_> {
                 let request: ForwardParticipantRequest = wire.decode(body)?;
                 administers(&grant, &request.room)?;
                 require(grant.destination_room == request.destination_room)?;
-                let text = "a participant cannot be in two rooms: \
-                            move it, or have its client join the other room too";
-                return Err(Error::new(Code::Unimplemented, text));
+                Call::ForwardParticipant(request)
             }
             "MoveParticipant" => {
                 let request: MoveParticipantRequest = wire.decode(body)?;
@@ -327,11 +325,12 @@ pub(super) fn administers(grant: &VideoGrant, room: &str) -> Result<(), Error> {
 /// A fault of the service as livekit's callers know it; those of RPC as in its `utils.DataChannelRpcError`.
 fn error_of(error: &CallError) -> Error {
     let code = match error {
+        CallError::AlreadyThere(_) => Code::AlreadyExists,
         CallError::Invalid(_) => Code::InvalidArgument,
         CallError::DispatchNotFound | CallError::ParticipantNotFound | CallError::RoomNotFound => {
             Code::NotFound
         }
-        CallError::Away | CallError::RemoteUnmute => Code::FailedPrecondition,
+        CallError::Away | CallError::Guest | CallError::RemoteUnmute => Code::FailedPrecondition,
         CallError::Rpc { code, .. } => match code {
             1400 => Code::InvalidArgument,
             1401 => Code::NotFound,

@@ -2,6 +2,7 @@
 
 use super::counters::Counters;
 use super::directory::Directory;
+use super::forwarding::{Forwards, Guest};
 use super::inbox::{Signals, Switch, inbox};
 use super::moving::Immigrant;
 use super::outbox::{OutboxSender, outbox};
@@ -53,6 +54,17 @@ pub(super) enum Ask {
         call: Box<Call>,
         reply: oneshot::Sender<Result<Answer, CallError>>,
     },
+    /// Forward somebody to another room.
+    Forward {
+        request: proto::ForwardParticipantRequest,
+        reply: oneshot::Sender<Result<Box<Guest>, CallError>>,
+    },
+    /// Take in somebody who is in another room.
+    Welcome {
+        room: String,
+        guest: Box<Guest>,
+        reply: oneshot::Sender<Result<Answer, CallError>>,
+    },
     /// Let somebody go to another room.
     Emigrate {
         request: proto::MoveParticipantRequest,
@@ -83,6 +95,7 @@ pub(super) struct Ways {
     pub(super) events_in: mpsc::Sender<Event>,
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) lines: HashMap<SessionId, Line>,
+    pub(super) forwards: Forwards,
 }
 
 impl Ways {
@@ -95,6 +108,7 @@ impl Ways {
             events_in,
             events,
             lines: HashMap::new(),
+            forwards: Forwards::default(),
         }
     }
 }
@@ -187,6 +201,14 @@ impl Actor {
                         self.calls.waiting.insert(id, reply);
                         self.room.handle_call(self.now(), id, *call);
                     }
+                    Ask::Forward { request, reply } => {
+                        // Dropped with its asker, and the forwarding ends.
+                        drop(reply.send(self.forward(&request, &mut ways)));
+                    }
+                    Ask::Welcome { guest, reply, .. } => {
+                        // A caller who has gone away needs no answer.
+                        drop(reply.send(self.welcome(*guest, &mut ways)));
+                    }
                     Ask::Emigrate { request, reply } => {
                         let answer = self.emigrate(&request, &mut ways).await;
                         // Dropped with its asker, at the end of the process: its transports close.
@@ -208,6 +230,7 @@ impl Actor {
                         self.room.set_candidates(worker, &self.net.candidates(worker));
                     }
                 }
+                news = ways.forwards.news() => self.handle_news(news, &mut ways),
                 () = sleep_until(due) => self.room.handle_timeout(self.now()),
             }
             self.carry_out(&mut ways).await;
@@ -300,6 +323,8 @@ impl Actor {
                     self.counters.note(&event);
                     self.webhooks.notify(event, extra);
                 }
+                Output::Forward(id, forwarding) => ways.forwards.tell(id, forwarding),
+                Output::Guest(id, guesting) => ways.forwards.ask(id, guesting),
                 // The keeper of agents waits for nobody, so this is soon done.
                 Output::Agent(fact) => self.agents.tell(fact).await,
                 Output::Net(worker, command) => {

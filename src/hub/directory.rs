@@ -2,6 +2,7 @@
 
 use super::actor::{ASKS, Actor, Ask, Calls, Listed};
 use super::counters::{Counted, Counters};
+use super::forwarding::{self, Guest};
 use super::moving::{self, Immigrant};
 use super::revoked::{self, Revoked};
 use super::{Answer, Call, CallError, JoinError, Session};
@@ -11,7 +12,9 @@ use crate::config::Config;
 use crate::ids::RoomName;
 use crate::net;
 use crate::protocol::join::Join;
-use crate::protocol::livekit::{self as proto, MoveParticipantRequest, RoomConfiguration};
+use crate::protocol::livekit::{
+    self as proto, ForwardParticipantRequest, MoveParticipantRequest, RoomConfiguration,
+};
 use crate::random::Random;
 use crate::room::{self, Census, Now, Room, SessionId, Settings, WEBHOOK_TAG};
 use crate::task::Tasks;
@@ -43,6 +46,17 @@ enum Question {
     List {
         names: Vec<String>,
         reply: oneshot::Sender<Result<Vec<Arc<proto::Room>>, CallError>>,
+    },
+    /// Somebody is to be in another room too.
+    Forward {
+        request: ForwardParticipantRequest,
+        reply: oneshot::Sender<Result<Box<Guest>, CallError>>,
+    },
+    /// Somebody of another room is to be in this one too.
+    Welcome {
+        room: String,
+        guest: Box<Guest>,
+        reply: oneshot::Sender<Result<Answer, CallError>>,
     },
     /// Somebody is to leave a room for another.
     Emigrate {
@@ -167,6 +181,29 @@ impl Handle {
             .send(Question::Call { call, reply })
             .await
             .map_err(|_| CallError::Stopping)?;
+        answer.await.map_err(|_| CallError::Stopping)?
+    }
+
+    pub(super) async fn forward(
+        &self,
+        request: ForwardParticipantRequest,
+    ) -> Result<Box<Guest>, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let question = Question::Forward { request, reply };
+        let sent = self.questions.send(question).await;
+        sent.map_err(|_| CallError::Stopping)?;
+        answer.await.map_err(|_| CallError::Stopping)?
+    }
+
+    pub(super) async fn welcome(
+        &self,
+        room: String,
+        guest: Box<Guest>,
+    ) -> Result<Answer, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let question = Question::Welcome { room, guest, reply };
+        let sent = self.questions.send(question).await;
+        sent.map_err(|_| CallError::Stopping)?;
         answer.await.map_err(|_| CallError::Stopping)?
     }
 
@@ -346,6 +383,12 @@ impl Hub {
                 Some(Question::Check { join, reply }) => {
                     self.dispatch(Ask::Check { join, reply }).await;
                 }
+                Some(Question::Forward { request, reply }) => {
+                    self.dispatch(Ask::Forward { request, reply }).await;
+                }
+                Some(Question::Welcome { room, guest, reply }) => {
+                    self.dispatch(Ask::Welcome { room, guest, reply }).await;
+                }
                 Some(Question::Emigrate { request, reply }) => {
                     self.dispatch(Ask::Emigrate { request, reply }).await;
                 }
@@ -361,17 +404,20 @@ impl Hub {
                     })
                     .await;
                 }
-                Some(Question::Call { call, reply })
-                    if matches!(*call, Call::MoveParticipant(_)) =>
-                {
-                    if let Call::MoveParticipant(request) = *call {
-                        self.move_participant(request, reply);
+                Some(Question::Call { call, reply }) => match *call {
+                    Call::ForwardParticipant(request) => self
+                        .between_rooms(reply, |hub| async move {
+                            forwarding::forward(&hub, request).await
+                        }),
+                    Call::MoveParticipant(request) => self.between_rooms(reply, |hub| async move {
+                        moving::carry_over(&hub, request).await
+                    }),
+                    call => {
+                        self.revoke(&call);
+                        let call = Box::new(call);
+                        self.dispatch(Ask::Call { call, reply }).await;
                     }
-                }
-                Some(Question::Call { call, reply }) => {
-                    self.revoke(&call);
-                    self.dispatch(Ask::Call { call, reply }).await;
-                }
+                },
                 Some(Question::List { names, reply }) => {
                     // A caller who has gone away needs no answer.
                     drop(reply.send(Ok(self.list(&names))));
@@ -423,8 +469,11 @@ impl Hub {
                 name
             }
             Ask::Call { call, .. } => RoomName::from(call.room()),
+            Ask::Forward { request, .. } => RoomName::from(request.room.as_str()),
             Ask::Emigrate { request, .. } => RoomName::from(request.room.as_str()),
-            Ask::Immigrate { room, .. } => RoomName::from(room.as_str()),
+            Ask::Immigrate { room, .. } | Ask::Welcome { room, .. } => {
+                RoomName::from(room.as_str())
+            }
             Ask::Census { .. } | Ask::ShutDown { .. } => return,
         };
         if let Some(entry) = self.rooms.get(&name) {
@@ -436,6 +485,13 @@ impl Hub {
                     return Box::pin(self.dispatch(back)).await;
                 }
             }
+        }
+        if let Ask::Forward { reply, .. } = ask {
+            return drop(reply.send(Err(CallError::ParticipantNotFound)));
+        }
+        if let Ask::Welcome { reply, .. } = ask {
+            // It was there a moment ago.
+            return drop(reply.send(Err(CallError::RoomNotFound)));
         }
         if let Ask::Emigrate { reply, .. } = ask {
             return drop(reply.send(Err(CallError::ParticipantNotFound)));
@@ -500,21 +556,24 @@ impl Hub {
         Ok(serde_json::from_value(value.clone()).ok())
     }
 
-    /// Takes a participant from one room to another: a task of its own, because rooms never wait for the directory.
-    fn move_participant(
+    /// Does what concerns two rooms: a task of its own, because rooms never wait for the directory.
+    fn between_rooms<F>(
         &self,
-        request: MoveParticipantRequest,
         reply: oneshot::Sender<Result<Answer, CallError>>,
-    ) {
+        work: impl FnOnce(Handle) -> F,
+    ) where
+        F: Future<Output = Result<Answer, CallError>> + Send + 'static,
+    {
         let hub = Handle {
             questions: self.questions.clone(),
             agents: self.agents.clone(),
             counters: Arc::clone(&self.counters),
             node_id: self.settings.node_id.as_str().into(),
         };
-        self.tasks.spawn("move", async move {
+        let work = work(hub);
+        self.tasks.spawn("between rooms", async move {
             // A caller who has gone away needs no answer.
-            drop(reply.send(moving::carry_over(&hub, request).await));
+            drop(reply.send(work.await));
         });
     }
 
@@ -645,9 +704,12 @@ fn refuse(ask: Ask, error: JoinError) {
         Ask::Check { reply, .. } => drop(reply.send(Err(error))),
         // Whoever comes from another room is dropped, and its transports with it.
         Ask::Census { .. } | Ask::Immigrate { .. } => {}
+        Ask::Forward { reply, .. } => drop(reply.send(Err(CallError::Stopping))),
         Ask::Emigrate { reply, .. } => drop(reply.send(Err(CallError::Stopping))),
         // Calls are refused for one reason only.
-        Ask::Call { reply, .. } => drop(reply.send(Err(CallError::Stopping))),
+        Ask::Call { reply, .. } | Ask::Welcome { reply, .. } => {
+            drop(reply.send(Err(CallError::Stopping)));
+        }
         Ask::ShutDown { done } => {
             done.send(()).ok();
         }

@@ -6,6 +6,7 @@
 mod actor;
 mod counters;
 mod directory;
+mod forwarding;
 mod inbox;
 mod moving;
 mod outbox;

@@ -47,8 +47,12 @@ pub struct Feed {
     streams: [Option<Box<Stream>>; MAX_LAYERS],
     /// Places of its down tracks.
     pub downs: Vec<u32>,
+    /// Rooms that have a mirror's down tracks here, when this is a mirror.
+    pub mirror_users: u32,
     /// Workers that it is copied to.
     pub mirrors: Vec<WorkerId>,
+    /// The same once for each room that asked.
+    pub mirror_asks: Vec<WorkerId>,
     /// What came in this receive batch.
     pub batch: Vec<(u8, u64)>,
     /// The publisher has muted it.
@@ -66,7 +70,9 @@ impl Feed {
             mirror_of: None,
             streams: [const { None }; MAX_LAYERS],
             downs: Vec::new(),
+            mirror_users: 0,
             mirrors: Vec::new(),
+            mirror_asks: Vec::new(),
             batch: Vec::new(),
             is_muted: false,
             has_source: false,

@@ -10,10 +10,11 @@ use crate::ids::Identity;
 use crate::plan::Channel;
 use crate::protocol::livekit::{
     self as proto, CreateRoomRequest, DataPacket, DeleteRoomRequest, DisconnectReason,
-    ListParticipantsRequest, MoveParticipantRequest, MuteRoomTrackRequest, MuteTrackRequest,
-    ParticipantInfo, PerformRpcRequest, RoomConfiguration, RoomParticipantIdentity,
-    SendDataRequest, TrackInfo, UpdateParticipantRequest, UpdateRoomMetadataRequest,
-    UpdateSubscription, UpdateSubscriptionsRequest, UserPacket, data_packet, signal_response,
+    ForwardParticipantRequest, ListParticipantsRequest, MoveParticipantRequest,
+    MuteRoomTrackRequest, MuteTrackRequest, ParticipantInfo, PerformRpcRequest, RoomConfiguration,
+    RoomParticipantIdentity, SendDataRequest, TrackInfo, UpdateParticipantRequest,
+    UpdateRoomMetadataRequest, UpdateSubscription, UpdateSubscriptionsRequest, UserPacket,
+    data_packet, signal_response,
 };
 use std::collections::{HashMap, VecDeque};
 
@@ -33,13 +34,15 @@ pub enum Call {
     CreateRoom(Box<CreateRoomRequest>),
     /// Ends a room.
     DeleteRoom(DeleteRoomRequest),
-    /// Makes the room if need be, for a participant that is to be moved there.
+    /// Makes the room if need be, for a participant that is to be moved or forwarded there.
     Expect {
         /// Its name.
         room: String,
         /// An agent or a recorder.
         is_dependent: bool,
     },
+    /// Forwards a participant to another room; of two rooms, so no room gets it.
+    ForwardParticipant(ForwardParticipantRequest),
     /// One participant.
     GetParticipant(RoomParticipantIdentity),
     /// All participants, hidden ones too.
@@ -82,9 +85,15 @@ pub enum Answer {
 /// Why a call failed; texts are livekit's where it has one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
+    /// Somebody of that identity is in the other room.
+    #[error("{0} is in the destination room already")]
+    AlreadyThere(String),
     /// It has lost its WebSocket and may come back.
     #[error("participant is reconnecting")]
     Away,
+    /// It is forwarded here, and this is decided where it is.
+    #[error("participant is forwarded from another room: ask for this in that one")]
+    Guest,
     /// An argument is wrong.
     #[error("{0}")]
     Invalid(String),
@@ -131,6 +140,7 @@ impl Call {
             Self::CreateRoom(request) => &request.name,
             Self::DeleteRoom(request) => &request.room,
             Self::Expect { room, .. } => room,
+            Self::ForwardParticipant(request) => &request.room,
             Self::GetParticipant(request) | Self::RemoveParticipant(request) => &request.room,
             Self::ListParticipants(request) => &request.room,
             Self::MoveParticipant(request) => &request.room,
@@ -152,7 +162,8 @@ impl Call {
             | Self::Expect { .. }
             | Self::SendData(_)
             | Self::UpdateRoomMetadata(_) => Err(CallError::RoomNotFound),
-            Self::GetParticipant(_)
+            Self::ForwardParticipant(_)
+            | Self::GetParticipant(_)
             | Self::MoveParticipant(_)
             | Self::MutePublishedTrack(_)
             | Self::PerformRpc(_)
@@ -244,8 +255,10 @@ impl Room {
                     all.map(super::participant::Participant::info).collect(),
                 ))
             }
-            // The directory sees to it.
-            Call::MoveParticipant(_) => Err(CallError::ParticipantNotFound),
+            // The directory sees to them.
+            Call::ForwardParticipant(_) | Call::MoveParticipant(_) => {
+                Err(CallError::ParticipantNotFound)
+            }
             Call::MutePublishedTrack(request) => self.mute_remotely(now, &request),
             // Answered when the participant has answered.
             Call::PerformRpc(request) => return self.perform_rpc(now, id, request),
@@ -297,7 +310,7 @@ impl Room {
         if !request.muted && !self.settings.defaults.enable_remote_unmute {
             return Err(CallError::RemoteUnmute);
         }
-        let seat = self.named(&request.identity)?;
+        let seat = self.resident(&request.identity)?;
         // Sent for a track that is muted already, or that does not exist, too (livekit.md 14).
         self.send(
             seat,
@@ -321,7 +334,7 @@ impl Room {
         now: Now,
         request: UpdateParticipantRequest,
     ) -> Result<Answer, CallError> {
-        let seat = self.named(&request.identity)?;
+        let seat = self.resident(&request.identity)?;
         self.check_update(seat, &request)?;
         if !request.name.is_empty() {
             self.change_claims(now, seat, |claims| &mut claims.name, request.name);
@@ -420,7 +433,7 @@ impl Room {
         now: Now,
         request: UpdateSubscriptionsRequest,
     ) -> Result<Answer, CallError> {
-        let seat = self.named(&request.identity)?;
+        let seat = self.resident(&request.identity)?;
         let update = UpdateSubscription {
             track_sids: request.track_sids,
             subscribe: request.subscribe,

@@ -60,7 +60,7 @@ impl Dynacast {
         self.first_by = Some(now + FIRST_AFTER);
     }
 
-    /// One down track wants something else; `None`: it does not exist.
+    /// One down track, or another room, wants something else; `None`: it does not exist.
     pub(super) fn change(&mut self, before: Option<Demand>, after: Option<Demand>) {
         if let Some(before) = before {
             let count = &mut self.counts[before as usize];
@@ -109,6 +109,11 @@ impl Dynacast {
     /// When that was.
     pub(super) fn told_at(&self) -> Option<Instant> {
         self.told_at
+    }
+
+    /// The highest wish; `None`: there are no down tracks.
+    pub(super) fn demand(&self) -> Option<Demand> {
+        (self.counts != [0; 4]).then(|| self.wanted())
     }
 
     fn wanted(&self) -> Demand {
@@ -168,6 +173,10 @@ impl Room {
     }
 
     fn review_demand(&mut self, now: Now, seat: Seat, sid: &TrackSid) {
+        if self.participant(seat).is_some_and(|p| p.guest.is_some()) {
+            // Its own room decides what it is told.
+            return self.ask_for_guest(seat);
+        }
         let Some(track) = self.publication_mut(seat, sid) else {
             return;
         };

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// Tokens are refreshed this often (livekit 1.13.5 `roommanager.go`).
-const TOKEN_REFRESH: Duration = Duration::from_secs(300);
+pub(super) const TOKEN_REFRESH: Duration = Duration::from_secs(300);
 
 /// Why a room takes somebody not in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -196,6 +196,7 @@ impl Room {
             fail_resume: false,
             preference,
             sif_trailer: None,
+            guest: None,
             refresh_at: now.at + TOKEN_REFRESH,
             expires: Some((now.at + JOIN_TIMEOUT, DisconnectReason::JoinFailure)),
         };

@@ -132,6 +132,8 @@ impl Room {
         self.qualities.forget(seat);
         let was_active = participant.is_active();
         self.fail_rpcs_of(seat);
+        self.end_forwards(seat);
+        self.forget_guest(participant);
         let replaced = reason == DisconnectReason::DuplicateIdentity;
         if self.identities.get(&participant.identity) == Some(&seat) {
             self.identities.remove(&participant.identity);
@@ -185,7 +187,7 @@ impl Room {
         } else {
             self.forget_pending(&info.sid);
         }
-        if self.is_deserted() && (self.ends_at.is_none() || !participant.is_dependent()) {
+        if self.is_deserted() && (self.ends_at.is_none() || participant.keeps_room()) {
             self.ends_at = Some(now.at + self.settings.defaults.departure_timeout);
         }
     }

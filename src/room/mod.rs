@@ -19,6 +19,7 @@ mod data;
 mod data_track;
 mod describe;
 mod dynacast;
+mod forwarding;
 mod join;
 mod leave;
 mod moving;
@@ -42,6 +43,7 @@ pub use admin::{Answer, Call, CallError, CallId, configuration_of};
 pub use agents::Fact;
 pub use census::Census;
 pub use describe::server_info;
+pub use forwarding::{Demands, ForwardId, Forwarding, Guesting, Reflection};
 pub use join::JoinRefused;
 pub use moving::{Emigrant, Traveller};
 pub use participant::Seat;
@@ -106,6 +108,10 @@ pub enum Output {
     Answer(CallId, Box<Result<Answer, CallError>>),
     /// Hand a command to a worker. In `OpenTransport`, `events` is filled in by the owner.
     Net(WorkerId, RoomCommand),
+    /// Tell the room that a participant of this one is forwarded to.
+    Forward(ForwardId, Forwarding),
+    /// Tell the room that a participant is forwarded from.
+    Guest(ForwardId, Guesting),
 }
 
 /// A command to a worker, or the one that needs the owner's event channel.
@@ -167,6 +173,14 @@ struct DownOwner {
     demand: Option<dynacast::Demand>,
 }
 
+/// A track of another worker that this room has down tracks of.
+#[derive(Debug)]
+struct Mirror {
+    /// Where the track is.
+    origin: WorkerId,
+    downs: HashSet<DownTrackId>,
+}
+
 /// A room. See the module's text.
 #[derive(Debug)]
 pub struct Room {
@@ -186,8 +200,12 @@ pub struct Room {
     tracks: HashMap<TrackSid, Seat>,
     ups: HashMap<UpTrackId, (Seat, TrackSid)>,
     downs: HashMap<DownTrackId, DownOwner>,
-    /// Down tracks per mirrored up track and worker; an entry exists while the mirror is open.
-    mirrors: HashMap<(UpTrackId, WorkerId), HashSet<DownTrackId>>,
+    /// By mirrored up track and worker; an entry exists while the mirror is open.
+    mirrors: HashMap<(UpTrackId, WorkerId), Mirror>,
+    /// Participants of this room that others have too.
+    forwards: BTreeMap<ForwardId, forwarding::Forward>,
+    /// Participants of other rooms that this one has too.
+    guests: BTreeMap<ForwardId, Seat>,
     cache: data::JoinerCache,
     departed: resume::Departed,
     speakers: speakers::Speakers,
@@ -250,6 +268,8 @@ impl Room {
             ups: HashMap::new(),
             downs: HashMap::new(),
             mirrors: HashMap::new(),
+            forwards: BTreeMap::new(),
+            guests: BTreeMap::new(),
             cache: data::JoinerCache::default(),
             departed: resume::Departed::default(),
             speakers: speakers::Speakers::default(),
@@ -359,9 +379,9 @@ impl Room {
         self.participants.is_empty()
     }
 
-    /// Whether nobody is present but agents and recorders, which do not keep a room alive.
+    /// Whether nobody is present but agents, recorders and participants of other rooms, which do not keep a room alive.
     pub(super) fn is_deserted(&self) -> bool {
-        self.participants.values().all(Participant::is_dependent)
+        !self.participants.values().any(Participant::keeps_room)
     }
 
     /// The worker that most participants of this room have.

@@ -11,7 +11,7 @@ use super::admin::{Answer, CallError};
 use super::dynacast::Dynacast;
 use super::participant::Participant;
 use super::{DownOwner, Now, Room, Seat, SessionId};
-use crate::ids::{DownTrackId, TrackSid, TransportId, UpTrackId, WorkerId};
+use crate::ids::{DownTrackId, TrackSid, TransportId, WorkerId};
 use crate::plan::Command;
 use crate::protocol::livekit::{
     DisconnectReason, ParticipantInfo, RoomMovedResponse, participant_info, signal_response,
@@ -67,7 +67,7 @@ impl Room {
         identity: &str,
         destination: &str,
     ) -> Result<Traveller, CallError> {
-        let seat = self.named(identity)?;
+        let seat = self.resident(identity)?;
         let participant = self.participants.get_mut(&seat);
         let participant = participant.ok_or(CallError::ParticipantNotFound)?;
         let session = participant.session.ok_or(CallError::Away)?;
@@ -92,8 +92,7 @@ impl Room {
         identity: &str,
         destination: &str,
     ) -> Result<Emigrant, CallError> {
-        let seat = self.named(identity)?;
-        self.end_mirrored_downs_of(now, seat);
+        let seat = self.resident(identity)?;
         let closing = self.close_downs_to(now, seat);
         let participant = self.participants.remove(&seat);
         let mut participant = participant.ok_or(CallError::ParticipantNotFound)?;
@@ -225,32 +224,6 @@ impl Room {
         }
     }
 
-    /// Ends at once what others get of a participant's tracks through mirrors: the new room will open mirrors of the
-    /// same tracks, and a mirror that ends later would end those.
-    fn end_mirrored_downs_of(&mut self, now: Now, seat: Seat) {
-        let Some(participant) = self.participant(seat) else {
-            return;
-        };
-        let ups: Vec<UpTrackId> = participant.tracks.values().map(|track| track.up).collect();
-        let downs: Vec<DownTrackId> = self
-            .mirrors
-            .iter()
-            .filter(|((up, _), _)| ups.contains(up))
-            .flat_map(|(_, users)| users.iter().copied())
-            .collect();
-        for id in downs {
-            let subscription = self.downs.get(&id).and_then(|owner| {
-                let subscriber = self.participants.get_mut(&owner.subscriber)?;
-                subscriber.subscriptions.get_mut(&owner.track)
-            });
-            if let Some(subscription) = subscription {
-                subscription.desired = false;
-                subscription.ended = true;
-            }
-            self.down_closed(now, id);
-        }
-    }
-
     /// Ends what a participant gets in this room. Returns the down tracks whose last frames are still on their way:
     /// their sections are free only after these.
     fn close_downs_to(&mut self, now: Now, seat: Seat) -> Vec<(DownTrackId, DownOwner)> {
@@ -271,14 +244,14 @@ impl Room {
         participant.subscriptions.retain(|_, s| s.down.is_some());
         let mut closing = Vec::new();
         for (id, opened, was_closing) in downs {
-            let is_mirrored = self.mirrors.values().any(|users| users.contains(&id));
+            let is_mirrored = self.mirrors.values().any(|m| m.downs.contains(&id));
             if opened && !was_closing {
                 self.command(worker, Command::CloseDown { down: id });
             }
             if opened && !is_mirrored {
                 closing.extend(self.forget_down(now, id).map(|owner| (id, owner)));
             } else {
-                // It has no section, or ends with its mirror.
+                // It has no section, or its mirror is in this room's books.
                 self.down_closed(now, id);
             }
         }

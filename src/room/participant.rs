@@ -5,6 +5,7 @@ use super::SessionId;
 use super::connection::Connection;
 use super::data::Inbox;
 use super::data_track::DataTracks;
+use super::forwarding::Guest;
 use super::subscribe::{PermissionRule, Subscription};
 use super::track::Publication;
 use crate::ids::{Identity, ParticipantSid, TrackSid, TransportId, WorkerId};
@@ -194,6 +195,8 @@ pub(super) struct Participant {
     pub(super) preference: Option<Preference>,
     /// What it was told of frames of our own, if that was in another room.
     pub(super) sif_trailer: Option<Bytes>,
+    /// It is in another room and forwarded to this one.
+    pub(super) guest: Option<Guest>,
     /// Its token is made anew at this moment.
     pub(super) refresh_at: Instant,
     /// Removed at this moment, unless it connects before.
@@ -221,6 +224,11 @@ impl Participant {
                 self.kind,
                 participant_info::Kind::Agent | participant_info::Kind::Egress
             )
+    }
+
+    /// Whether the room lives while it is there.
+    pub(super) fn keeps_room(&self) -> bool {
+        !self.is_dependent() && self.guest.is_none()
     }
 
     /// v0 with rights to subscribe: the client waits for our connection, not for its own.
@@ -314,7 +322,11 @@ impl Participant {
             kind: self.kind as i32,
             attributes: self.claims.attributes.clone(),
             disconnect_reason: self.disconnect_reason as i32,
-            kind_details: Vec::new(),
+            kind_details: self
+                .guest
+                .iter()
+                .map(|_| participant_info::KindDetail::Forwarded as i32)
+                .collect(),
             data_tracks: self.data_tracks.published(),
             client_protocol: self.client.client_protocol,
             capabilities: self.client.capabilities.clone(),

@@ -110,6 +110,7 @@ impl Room {
         let Some(participant) = self.participants.get_mut(&seat) else {
             return;
         };
+        let is_guest = participant.guest.is_some();
         let Some(track) = participant.tracks.get_mut(sid) else {
             return;
         };
@@ -117,11 +118,14 @@ impl Room {
             return;
         }
         track.announce_by = None;
-        track.touch(now);
-        if track.kind == Kind::Video {
-            track.dynacast.start(now.at);
+        // What its publisher and the worker hear of a guest's track, its own room decides.
+        if !is_guest {
+            track.touch(now);
+            if track.kind == Kind::Video {
+                track.dynacast.start(now.at);
+            }
         }
-        let muted = track.info.muted;
+        let muted = track.info.muted && !is_guest;
         let up = track.up;
         let info = track.info.clone();
         participant.is_publisher = true;

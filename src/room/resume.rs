@@ -55,8 +55,9 @@ impl Room {
         let identity = super::join::identity_of(join);
         let found = self.identities.get(&identity).copied().filter(|seat| {
             self.participant(*seat).is_some_and(|participant| {
-                resume.participant_sid.is_empty()
-                    || participant.sid.as_str() == resume.participant_sid
+                participant.guest.is_none()
+                    && (resume.participant_sid.is_empty()
+                        || participant.sid.as_str() == resume.participant_sid)
             })
         });
         let Some(seat) = found else {

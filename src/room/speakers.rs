@@ -42,13 +42,19 @@ impl Room {
         let Some((seat, sid)) = self.ups.get(&up) else {
             return;
         };
-        let microphone = self.publication(*seat, sid).is_some_and(|track| {
+        let seat = *seat;
+        let microphone = self.publication(seat, sid).is_some_and(|track| {
             track.info.source() == TrackSource::Microphone && !track.info.muted
         });
-        if !microphone {
-            return;
+        if microphone {
+            self.heard(now, seat, level);
+            self.reflect_level(seat, level);
         }
-        self.speakers.heard.insert(*seat, (level, now.at));
+    }
+
+    /// How loud somebody's microphone is.
+    pub(super) fn heard(&mut self, now: Now, seat: Seat, level: f32) {
+        self.speakers.heard.insert(seat, (level, now.at));
         self.speakers.beat_at.get_or_insert(now.at + BEAT);
     }
 

@@ -3,7 +3,7 @@
 use super::participant::Participant;
 use super::quality::DownQuality;
 use super::settings::TrackSettings;
-use super::{DownOwner, Now, Room, Seat};
+use super::{DownOwner, Mirror, Now, Room, Seat};
 use crate::ids::{DownTrackId, Identity, Ssrc, TrackSid};
 use crate::negotiate::SendSpec;
 use crate::plan::{Codec, Command, DownTrackPlan, Format, Kind, Wanted};
@@ -112,6 +112,8 @@ impl Room {
             .entry(sid.clone())
             .or_insert_with(|| Subscription::new(adaptive));
         subscription.desired = true;
+        // A track may come back under its name: with somebody who is moved here, or is forwarded here again.
+        subscription.ended = false;
         self.start_down(now, seat, publisher, sid);
     }
 
@@ -376,15 +378,15 @@ impl Room {
         self.ask(now, id, None);
         let owner = self.downs.remove(&id)?;
         let key = (owner.up, owner.worker);
-        if let Some(users) = self.mirrors.get_mut(&key) {
-            users.remove(&id);
-            if users.is_empty() {
+        if let Some(mirror) = self.mirrors.get_mut(&key) {
+            mirror.downs.remove(&id);
+            if mirror.downs.is_empty() {
+                // The track may live on in another room, so its worker is told whoever published it here.
+                let origin = mirror.origin;
                 self.mirrors.remove(&key);
                 self.command(owner.worker, Command::CloseMirror { up: owner.up });
-                if let Some(origin) = self.worker_of(owner.up) {
-                    let (up, to) = key;
-                    self.command(origin, Command::SetMirror { up, to, on: false });
-                }
+                let (up, to) = key;
+                self.command(origin, Command::SetMirror { up, to, on: false });
             }
         }
         Some(owner)
@@ -404,9 +406,15 @@ impl Room {
             return;
         };
         if origin != worker {
-            let users = self.mirrors.entry((plan.up, worker)).or_default();
-            let first = users.is_empty();
-            users.insert(plan.down);
+            let mirror = self
+                .mirrors
+                .entry((plan.up, worker))
+                .or_insert_with(|| Mirror {
+                    origin,
+                    downs: HashSet::new(),
+                });
+            let first = mirror.downs.is_empty();
+            mirror.downs.insert(plan.down);
             if first {
                 let (up, kind) = (plan.up, plan.kind);
                 self.command(
@@ -619,6 +627,12 @@ impl Room {
             }
             PermissionRule::Only(list)
         };
+        self.set_rule(now, seat, &rule);
+        self.reflect(seat);
+    }
+
+    /// Whom a publisher lets have its tracks from now on.
+    pub(super) fn set_rule(&mut self, now: Now, seat: Seat, rule: &PermissionRule) {
         let Some(participant) = self.participants.get_mut(&seat) else {
             return;
         };

@@ -62,6 +62,7 @@ impl Room {
         } else {
             self.tell_later(now, seat, info);
         }
+        self.reflect(seat);
     }
 
     /// The same, told at once whoever it is (metadata, permissions).
@@ -72,6 +73,7 @@ impl Room {
         participant.version += 1;
         let info = participant.info();
         self.tell(seat, info);
+        self.reflect(seat);
     }
 
     /// Tells everybody, the subject too. Hidden participants hear only of themselves.

@@ -79,21 +79,11 @@ impl Plane {
                 let place = self.feed_for(up, kind);
                 if let Some(feed) = self.feeds.get_mut(place) {
                     feed.mirror_of = Some(from);
+                    feed.mirror_users += 1;
                     feed.has_source = true;
                 }
             }
-            Command::CloseMirror { up } => {
-                if let Some(&place) = self.feed_of.get(&up) {
-                    let downs = self
-                        .feeds
-                        .get(place)
-                        .map_or_else(Vec::new, |feed| feed.downs.clone());
-                    for down in downs {
-                        self.end_down(down);
-                    }
-                    self.end_feed(place);
-                }
-            }
+            Command::CloseMirror { up } => self.close_mirror(up),
             Command::OpenDown { plan } => self.open_down(now, *plan, sink),
             Command::SetWanted { down, wanted } => {
                 if let Some(place) = self.down_of.get(&down).copied()
@@ -300,6 +290,7 @@ impl Plane {
         if let Some(feed) = self.feeds.get_mut(place) {
             feed.has_source = false;
             feed.mirrors.clear();
+            feed.mirror_asks.clear();
         }
         self.drop_feed_if_unused(place);
     }
@@ -316,11 +307,20 @@ impl Plane {
 
     fn set_mirror(&mut self, up: UpTrackId, to: WorkerId, on: bool) {
         let own = self.config.worker;
-        let Some(feed) = self.feed_mut(up) else {
+        let Some(feed) = self.feed_mut(up).filter(|_| to != own) else {
             return;
         };
-        feed.mirrors.retain(|worker| *worker != to);
-        if !on || to == own {
+        if !on {
+            if let Some(ask) = feed.mirror_asks.iter().position(|worker| *worker == to) {
+                feed.mirror_asks.swap_remove(ask);
+            }
+            if !feed.mirror_asks.contains(&to) {
+                feed.mirrors.retain(|worker| *worker != to);
+            }
+            return;
+        }
+        feed.mirror_asks.push(to);
+        if feed.mirrors.contains(&to) {
             return;
         }
         feed.mirrors.push(to);
@@ -333,6 +333,23 @@ impl Plane {
         }
         self.links
             .extend(messages.into_iter().map(|message| (to, message)));
+    }
+
+    fn close_mirror(&mut self, up: UpTrackId) {
+        let Some(&place) = self.feed_of.get(&up) else {
+            return;
+        };
+        let Some(feed) = self.feeds.get_mut(place) else {
+            return;
+        };
+        feed.mirror_users = feed.mirror_users.saturating_sub(1);
+        if feed.mirror_users > 0 {
+            return;
+        }
+        for down in feed.downs.clone() {
+            self.end_down(down);
+        }
+        self.end_feed(place);
     }
 
     fn open_down(&mut self, now: Instant, plan: DownTrackPlan, sink: &mut impl Sink) {

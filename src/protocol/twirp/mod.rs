@@ -20,6 +20,8 @@ const SERVICE_PREFIX: &str = "twirp error unknown: ";
 /// Twirp's error codes, those that are in use here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
+    /// What was to be made exists.
+    AlreadyExists,
     /// There is no such method, or it is not asked for as it should be.
     BadRoute,
     /// The operation was given up.
@@ -52,6 +54,7 @@ impl Code {
     /// The code as it stands in a body.
     pub fn name(self) -> &'static str {
         match self {
+            Self::AlreadyExists => "already_exists",
             Self::BadRoute => "bad_route",
             Self::Canceled => "canceled",
             Self::DeadlineExceeded => "deadline_exceeded",
@@ -75,6 +78,7 @@ impl Code {
             Self::Unauthenticated => 401,
             Self::BadRoute | Self::NotFound => 404,
             Self::Canceled | Self::DeadlineExceeded => 408,
+            Self::AlreadyExists => 409,
             Self::FailedPrecondition => 412,
             Self::ResourceExhausted => 429,
             Self::Internal | Self::Unknown => 500,

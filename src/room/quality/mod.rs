@@ -72,6 +72,11 @@ impl UpQuality {
     }
 }
 
+/// The class of a score.
+pub(super) fn class(score: f32) -> ConnectionQuality {
+    score::quality(score)
+}
+
 /// The highest encoding of a set, counted from 1; 0 of none.
 fn top(layers: u8) -> u8 {
     (u8::BITS - layers.leading_zeros()) as u8
@@ -187,6 +192,7 @@ impl Room {
             .filter(|participant| participant.is_active())
             .map(|participant| (participant.seat, participant.score()))
             .collect();
+        self.reflect_qualities();
         self.qualities.beat_at = None;
         if !scores.is_empty() {
             self.qualities.start(now.at, self.update.born());
@@ -247,7 +253,10 @@ impl Room {
 
 impl Participant {
     /// The worst of its tracks; one without any path is lost.
-    fn score(&self) -> f32 {
+    pub(super) fn score(&self) -> f32 {
+        if let Some(guest) = &self.guest {
+            return guest.score;
+        }
         if self.expires.is_some() {
             return score::lost();
         }

@@ -31,7 +31,7 @@ impl Call {
     }
 }
 
-fn asked(lab: &mut Lab, publisher: SessionId, sid: &str) -> Vec<String> {
+pub(super) fn asked(lab: &mut Lab, publisher: SessionId, sid: &str) -> Vec<String> {
     let mut asked = Vec::new();
     for message in lab.heard(publisher) {
         let signal_response::Message::SubscribedQualityUpdate(update) = message else {

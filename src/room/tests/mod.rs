@@ -4,6 +4,7 @@ mod admin;
 mod agents;
 mod calls;
 mod dynacast;
+mod forwarding;
 mod moving;
 mod quality;
 mod resuming;
@@ -34,6 +35,8 @@ struct Lab {
     /// Of the newest of them.
     receivers: Arc<[Arc<str>]>,
     facts: Vec<Fact>,
+    forwards: Vec<(ForwardId, Forwarding)>,
+    guests: Vec<(ForwardId, Guesting)>,
     answers: Vec<(CallId, Result<Answer, CallError>)>,
     opened: Vec<TransportId>,
     sessions: u64,
@@ -69,6 +72,8 @@ impl Lab {
             hooks: Vec::new(),
             receivers: Arc::default(),
             facts: Vec::new(),
+            forwards: Vec::new(),
+            guests: Vec::new(),
             answers: Vec::new(),
             opened: Vec::new(),
             sessions: 0,
@@ -144,6 +149,8 @@ impl Lab {
                     self.receivers = extra;
                 }
                 Output::Agent(fact) => self.facts.push(*fact),
+                Output::Forward(id, told) => self.forwards.push((id, told)),
+                Output::Guest(id, told) => self.guests.push((id, told)),
                 Output::Close(session) => self.closed.push(session),
                 Output::Answer(id, answer) => self.answers.push((id, *answer)),
                 Output::Net(_, RoomCommand::Open { id, .. }) => self.opened.push(id),

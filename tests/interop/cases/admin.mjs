@@ -94,9 +94,17 @@ async function people(test, api, alice, bob) {
   await api.updateParticipant('room', 'alice', { permission: may });
 }
 
-/** Bob is moved there and back; a token is made void. `ticks` in a second of the SDK's clock. */
+/** Bob is forwarded, then moved there and back; a token is made void. `ticks` in a second of the SDK's clock. */
 async function journeys(test, api, bob, ticks) {
-  await refused(test, 'ForwardParticipant', () => api.forwardParticipant('room', 'bob', 'other'), 501, 'unimplemented');
+  await api.forwardParticipant('room', 'bob', 'other');
+  for (const room of ['room', 'other']) {
+    compare(test, 'who was forwarded', await api.getParticipant(room, 'bob'), { identity: 'bob', state: 2 });
+  }
+  await refused(test, 'UpdateParticipant of a guest', () => api.updateParticipant('other', 'bob', { name: 'B' }), 412, 'failed_precondition');
+  await refused(test, 'forwarding to where it is', () => api.forwardParticipant('room', 'bob', 'room'), 400, 'invalid_argument');
+  await api.removeParticipant('other', 'bob');
+  await refused(test, 'GetParticipant of a guest that was removed', () => api.getParticipant('other', 'bob'), 404, 'not_found');
+  await refused(test, 'ForwardParticipant of nobody', () => api.forwardParticipant('room', 'zoe', 'other'), 404, 'not_found');
   for (const [from, to, others] of [['room', 'other', ''], ['other', 'room', 'alice']]) {
     await api.moveParticipant(from, 'bob', to);
     await refused(test, 'GetParticipant of who was moved', () => api.getParticipant(from, 'bob'), 404, 'not_found');

@@ -1,5 +1,6 @@
 // livekit-client in Debian's browsers.
 import path from 'node:path';
+import { ParticipantInfo_KindDetail } from '@livekit/protocol';
 import { RoomServiceClient } from 'livekit-server-sdk';
 import { expectMedia, expectStill, expectWidth, Page } from '../lib/page.mjs';
 import { KEY, SECRET } from '../lib/token.mjs';
@@ -78,6 +79,67 @@ async function moved(test, singlePeerConnection) {
   for (const page of [alice, bob, carol]) await page.leave();
 }
 
+/** Alice of Bob's room is in Carol's room too: seen, heard, muted and renamed there, until she is removed there or leaves. */
+async function forwarded(test, singlePeerConnection) {
+  const browser = await test.chromium();
+  const alice = await Page.join(test, browser, 'alice', { room: 'red', singlePeerConnection });
+  const bob = await Page.join(test, browser, 'bob', { room: 'red', singlePeerConnection, publish: false });
+  const carol = await Page.join(test, browser, 'carol', { room: 'blue', singlePeerConnection, publish: false });
+  await expectMedia(test, bob, 'alice', { seconds: 1, fps: 1 });
+  const paths = await alice.call('paths');
+  const api = new RoomServiceClient(test.server.http, KEY, SECRET);
+  await api.forwardParticipant('red', 'alice', 'blue');
+  await expectMedia(test, carol, 'alice');
+  await expectWidth(test, carol, 'alice', 1280);
+  await carol.tab.screenshot({ path: path.join(test.out, 'carol.png') });
+  const [guest] = (await api.listParticipants('blue')).filter((p) => p.identity === 'alice');
+  const details = guest?.kindDetails.join();
+  test.check(details === String(ParticipantInfo_KindDetail.FORWARDED), `alice's kind details: ${details}`);
+
+  await carol.call('styleVideos', 'width:160px;height:90px;display:block');
+  await expectWidth(test, carol, 'alice', 320);
+  await expectWidth(test, bob, 'alice', 1280);
+  const active = async () => {
+    const rows = (await alice.call('sent')).filter((row) => row.kind === 'video' && row.rid && row.active);
+    return rows.map((row) => row.rid).sort().join('');
+  };
+  await bob.call('styleVideos', 'display:none');
+  test.check(await until(async () => (await active()) === 'q', 12_000, 100), `for carol alone alice sends ${await active()}`);
+  await carol.call('styleVideos', 'width:1280px;height:720px;display:block');
+  await expectWidth(test, carol, 'alice', 1280);
+  await bob.call('styleVideos', 'width:1280px;height:720px;display:block');
+
+  const seen = () => carol.tab.evaluate(() => {
+    const p = window.room.remoteParticipants.values().next().value;
+    return p && `${p.name} ${p.isMicrophoneEnabled} ${p.isCameraEnabled}`;
+  });
+  const expectSeen = async (what) => test.check(await until(async () => (await seen()) === what, 5000), `carol sees ${await seen()}, not ${what}`);
+  await api.updateParticipant('red', 'alice', { name: 'Alice' });
+  for (const on of [false, true]) {
+    await alice.tab.evaluate((enabled) => Promise.all([
+      window.room.localParticipant.setMicrophoneEnabled(enabled),
+      window.room.localParticipant.setCameraEnabled(enabled),
+    ]), on);
+    await expectSeen(`Alice ${on} ${on}`);
+  }
+  await expectMedia(test, carol, 'alice', { seconds: 1 });
+
+  const empty = async (page) => !(await page.call('received')).length && !(await page.call('others')).length;
+  await api.removeParticipant('blue', 'alice');
+  test.check(await until(() => empty(carol), 5000), 'alice stays with carol after she was removed');
+  await expectMedia(test, bob, 'alice', { seconds: 1 });
+  test.check(JSON.stringify(await alice.call('paths')) === JSON.stringify(paths), 'alice has other connections than before');
+  await api.forwardParticipant('red', 'alice', 'blue');
+  await expectMedia(test, carol, 'alice', { seconds: 1 });
+  for (const page of [alice, bob, carol]) {
+    const drops = (await page.events()).filter(([, name]) => /Reconnecting|Disconnected|Failed/.test(name));
+    test.check(!drops.length, `${page.identity}'s events: ${JSON.stringify(drops)}`);
+  }
+  await alice.leave();
+  test.check(await until(() => empty(carol), 5000), 'alice stays with carol after she left');
+  for (const page of [bob, carol]) await page.leave();
+}
+
 /** The client of 2023 beside today's, both directions. */
 async function withOldClient(test) {
   const browser = await test.chromium();
@@ -144,6 +206,8 @@ export const browserCases = [
   { name: 'firefox-v1', about: 'Firefox ESR and Chromium, one peer connection', timeout: 90, over: MOST, run: (t) => withFirefox(t, true) },
   { name: 'firefox-v0', about: 'Firefox ESR and Chromium, two peer connections', timeout: 90, over: ALL, run: (t) => withFirefox(t, false) },
   { name: 'dynacast', about: 'only the layers that somebody shows are sent', timeout: 90, run: dynacast },
+  { name: 'chromium-forward-v1', about: 'forwarded to another room, one peer connection', timeout: 120, run: (t) => forwarded(t, true) },
+  { name: 'chromium-forward-v0', about: 'forwarded to another room, two peer connections', timeout: 120, run: (t) => forwarded(t, false) },
   { name: 'chromium-move-v1', about: 'moved to another room, one peer connection', timeout: 90, run: (t) => moved(t, true) },
   { name: 'chromium-move-v0', about: 'moved to another room, two peer connections', timeout: 90, run: (t) => moved(t, false) },
   { name: 'old-client', about: 'livekit-client 1.13.2 and 2.23 in one room', timeout: 90, over: ALL, run: withOldClient },

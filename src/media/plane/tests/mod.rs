@@ -2,6 +2,7 @@
 
 mod lab;
 mod quality;
+mod shared;
 
 use super::*;
 use crate::ids::PayloadType;
@@ -99,12 +100,12 @@ fn audio_reaches_the_subscriber_under_its_own_numbers() {
                 .iter()
                 .any(|(from, info)| *from == ssrc && info.packets > 10)
         );
-        assert!(lab.people[1].names.contains(&(rtcp_mid(), "7".to_owned())));
+        assert!(
+            lab.people[1]
+                .names
+                .contains(&(crate::rtp::rtcp::MID, "7".to_owned()))
+        );
     });
-}
-
-fn rtcp_mid() -> u8 {
-    crate::rtp::rtcp::MID
 }
 
 #[test]
