@@ -102,6 +102,9 @@ mod tests {
         );
         assert_eq!(rids("a;b;c;d"), "a b c", "LiveKit knows three");
         assert_eq!(rids("q;q;h recv x"), "q h");
+        assert_eq!(rids("q;h;f\na=simulcast:recv x"), "q h f");
+        let pion = of("a=simulcast:recv x\na=simulcast:send q;h;f\n");
+        assert_eq!(pion.len(), 3, "{pion:?}");
     }
 
     #[test]

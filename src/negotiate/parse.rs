@@ -371,12 +371,10 @@ fn msid_track(attributes: &Attributes<'_>) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// RIDs that the client sends, at most three: LiveKit knows no more layers.
+/// RIDs that the client sends, at most three: LiveKit knows no more layers. Of a section offered again pion repeats the
+/// line of our answer (`recv`) before its own, though RFC 8853 §5.1 allows one.
 fn rids(attributes: &Attributes<'_>) -> Vec<Rid> {
-    let Some(simulcast) = attributes.first("simulcast") else {
-        return Vec::new();
-    };
-    let mut words = simulcast.split_whitespace();
+    let mut words = attributes.all("simulcast").flat_map(str::split_whitespace);
     while let Some(word) = words.next() {
         let list = words.next().unwrap_or("");
         if word != "send" {
