@@ -86,7 +86,7 @@ async function chromium(test, kind, cuts = CUTS) {
   test.check(times.every((t) => t !== undefined), `${kind}: bob's video did not come back in round ${times.indexOf(undefined)}`);
   test.check(median(times.map((t) => t ?? Infinity)) <= 2000, `${kind}: back after ${median(times)} ms`);
   const { given, kept } = await alice.tab.evaluate(() => window.stopNumbers());
-  test.figure('messages that the client took and did not send', kept);
+  test.figure('messages that the client took and did not send in turn', kept);
   const numbers = async () => (await bob.call('data')).map(([, text]) => Number(text.replaceAll('#', '')));
   await until(async () => (await numbers()).length >= given.length, 10_000);
   compareNumbers(test, given, await numbers());
@@ -98,7 +98,7 @@ async function chromium(test, kind, cuts = CUTS) {
 }
 
 /** The same of the Python SDK, which takes down itself when frames arrive. */
-async function python(test, kind) {
+async function python(test, kind, cuts = PYTHON_CUTS) {
   test.needNamespace();
   // Refused once, it does not resume but begins anew.
   test.holds = true;
@@ -114,7 +114,7 @@ async function python(test, kind) {
   const restored = [];
   for (let round = 0; round < ROUNDS; round += 1) {
     const restore = KINDS[kind](test);
-    await sleep(PYTHON_CUTS[round % PYTHON_CUTS.length]);
+    await sleep(cuts[round % cuts.length]);
     restore();
     restored.push(Date.now());
     await sleep(4000);
@@ -133,6 +133,16 @@ async function python(test, kind) {
   compareNumbers(test, sent, numbers);
 }
 
+/** The server offers the address that changes, and no other. */
+const MOVING = {
+  timeout: 240,
+  server: { rtc: { ips: { includes: ['10.99.9.0/24'] } } },
+  before: (test) => {
+    test.needNamespace();
+    addAddress(address.now);
+  },
+};
+
 export const resumeCases = [
   { name: 'resume-websocket', about: 'the WebSocket is cut ten times', timeout: 180, run: (t) => chromium(t, 'the WebSocket') },
   { name: 'resume-media', about: 'UDP is cut ten times', timeout: 180, run: (t) => chromium(t, 'the media') },
@@ -140,15 +150,6 @@ export const resumeCases = [
   { name: 'resume-python-websocket', about: 'the same with the Python SDK', timeout: 180, run: (t) => python(t, 'the WebSocket') },
   { name: 'resume-python-media', about: 'UDP, with the Python SDK', timeout: 180, run: (t) => python(t, 'the media') },
   { name: 'resume-python-both', about: 'both, with the Python SDK', timeout: 180, run: (t) => python(t, 'both') },
-  {
-    name: 'resume-address',
-    about: "the server's address changes ten times",
-    timeout: 240,
-    server: { rtc: { ips: { includes: ['10.99.9.0/24'] } } },
-    before: (test) => {
-      test.needNamespace();
-      addAddress(address.now);
-    },
-    run: (t) => chromium(t, 'the address', CHANGES),
-  },
+  { name: 'resume-address', about: "the server's address changes ten times", ...MOVING, run: (t) => chromium(t, 'the address', CHANGES) },
+  { name: 'resume-python-address', about: 'the same with the Python SDK', ...MOVING, run: (t) => python(t, 'the address', CHANGES) },
 ];
