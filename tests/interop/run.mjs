@@ -49,14 +49,25 @@ function runCase(definition) {
 }
 
 const results = [];
-for (const definition of chosen) {
-  const result = await runCase(definition);
+async function runInTurn(definitions) {
+  for (const definition of definitions) {
+    if (definition.waits) light ??= runInTurn(chosen.filter((c) => c.light));
+    report(await runCase(definition));
+  }
+}
+
+function report(result) {
   results.push(result);
   const word = result.skipped ? 'skip' : result.ok ? 'ok  ' : 'FAIL';
   console.log(`${word} ${result.name.padEnd(28)} ${String(result.seconds).padStart(6)} s${result.skipped ? `  ${result.skipped}` : ''}`);
   for (const problem of result.problems) console.log(`       ${problem}`);
   fs.writeFileSync(path.join(outDir, 'results.json'), JSON.stringify(results, null, 1));
 }
+
+// Light cases, which leave the machine idle, run beside those that wait most of their time.
+let light;
+await runInTurn(chosen.filter((c) => !c.light));
+await (light ?? runInTurn(chosen.filter((c) => c.light)));
 const failed = results.filter((r) => !r.ok && !r.skipped).length;
 const skipped = results.filter((r) => r.skipped).length;
 console.log(`${results.length - failed - skipped} passed, ${failed} failed, ${skipped} skipped`);

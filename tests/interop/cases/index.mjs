@@ -1,6 +1,7 @@
 // Every case, from the simplest to the longest. A case is
 //   name, about; timeout in s; server: settings of Server.start, or false for none;
-//   before(test): what the network needs first; run(test); over: the other transports it is repeated on.
+//   before(test): what the network needs first; run(test); over: the other transports it is repeated on;
+//   waits: it mostly waits, and light: it leaves the machine idle; one of each may run at the same time.
 import { filterInput } from '../lib/network.mjs';
 import { adminCases } from './admin.mjs';
 import { appCases } from './app.mjs';

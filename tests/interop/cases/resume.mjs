@@ -144,12 +144,12 @@ const MOVING = {
 };
 
 export const resumeCases = [
-  { name: 'resume-websocket', about: 'the WebSocket is cut ten times', timeout: 180, run: (t) => chromium(t, 'the WebSocket') },
-  { name: 'resume-media', about: 'UDP is cut ten times', timeout: 180, run: (t) => chromium(t, 'the media') },
-  { name: 'resume-both', about: 'both are cut ten times', timeout: 240, run: (t) => chromium(t, 'both') },
-  { name: 'resume-python-websocket', about: 'the same with the Python SDK', timeout: 180, run: (t) => python(t, 'the WebSocket') },
-  { name: 'resume-python-media', about: 'UDP, with the Python SDK', timeout: 180, run: (t) => python(t, 'the media') },
-  { name: 'resume-python-both', about: 'both, with the Python SDK', timeout: 180, run: (t) => python(t, 'both') },
-  { name: 'resume-address', about: "the server's address changes ten times", ...MOVING, run: (t) => chromium(t, 'the address', CHANGES) },
-  { name: 'resume-python-address', about: 'the same with the Python SDK', ...MOVING, run: (t) => python(t, 'the address', CHANGES) },
+  { name: 'resume-websocket', about: 'the WebSocket is cut ten times', timeout: 180, waits: true, run: (t) => chromium(t, 'the WebSocket') },
+  { name: 'resume-media', about: 'UDP is cut ten times', timeout: 180, waits: true, run: (t) => chromium(t, 'the media') },
+  { name: 'resume-both', about: 'both are cut ten times', timeout: 240, waits: true, run: (t) => chromium(t, 'both') },
+  { name: 'resume-python-websocket', about: 'the same with the Python SDK', timeout: 180, light: true, run: (t) => python(t, 'the WebSocket') },
+  { name: 'resume-python-media', about: 'UDP, with the Python SDK', timeout: 180, light: true, run: (t) => python(t, 'the media') },
+  { name: 'resume-python-both', about: 'both, with the Python SDK', timeout: 180, light: true, run: (t) => python(t, 'both') },
+  { name: 'resume-address', about: "the server's address changes ten times", ...MOVING, waits: true, run: (t) => chromium(t, 'the address', CHANGES) },
+  { name: 'resume-python-address', about: 'the same with the Python SDK', ...MOVING, light: true, run: (t) => python(t, 'the address', CHANGES) },
 ];
