@@ -31,6 +31,8 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// tungstenite's own buffers are 128 kB each way, for every idle participant.
 const WEBSOCKET_BUFFER: usize = 4 * 1024;
+/// A client that reads nothing is given up when this much waits for it; no message is larger.
+const MAX_UNSENT: usize = 2 << 20;
 
 /// What is left of the request beside the WebSocket.
 type Parts = (
@@ -135,6 +137,7 @@ fn upgrade_to(
     upgrade
         .read_buffer_size(WEBSOCKET_BUFFER)
         .write_buffer_size(WEBSOCKET_BUFFER)
+        .max_write_buffer_size(MAX_UNSENT)
         .max_message_size(limit)
         .max_frame_size(limit)
         .on_upgrade(move |socket| async move {
