@@ -140,6 +140,36 @@ async function forwarded(test, singlePeerConnection) {
   for (const page of [bob, carol]) await page.leave();
 }
 
+/** Tones that come and go: everybody hears who speaks, the louder one first, and when nobody does. */
+async function speakers(test) {
+  const browser = await test.chromium();
+  const join = (identity) => Page.join(test, browser, identity, { publish: false });
+  const [alice, bob, carol] = [await join('alice'), await join('bob'), await join('carol')];
+  for (const page of [alice, bob]) await page.call('publishTone');
+  const heard = async (page) => (await page.call('speakers')).map(([identity]) => identity).join();
+  const hear = async (wanted, limit, what) => {
+    const start = Date.now();
+    for (const page of [alice, bob, carol]) {
+      const came = await until(async () => (await heard(page)) === wanted, limit, 50);
+      test.check(came, `${what}: ${page.identity} hears "${await heard(page)}" speak, not "${wanted}"`);
+    }
+    test.figure(`ms until ${what}`, Date.now() - start);
+  };
+  await hear('', 3000, 'nobody');
+  await alice.call('setTone', 0.5);
+  await hear('alice', 3000, 'alice');
+  await bob.call('setTone', 0.05);
+  await hear('alice,bob', 3000, 'alice above bob');
+  const levels = Object.fromEntries(await carol.call('speakers'));
+  test.figure('levels', levels);
+  test.check(levels.alice > levels.bob && levels.bob > 0 && levels.alice <= 1, `levels: ${JSON.stringify(levels)}`);
+  await alice.call('setTone', 0);
+  await hear('bob', 4000, 'bob alone');
+  await bob.call('setTone', 0);
+  await hear('', 4000, 'nobody again');
+  for (const page of [alice, bob, carol]) await page.leave();
+}
+
 /** The client of 2023 beside today's, both directions. */
 async function withOldClient(test) {
   const browser = await test.chromium();
@@ -208,6 +238,7 @@ export const browserCases = [
   { name: 'dynacast', about: 'only the layers that somebody shows are sent', timeout: 90, run: dynacast },
   { name: 'chromium-forward-v1', about: 'forwarded to another room, one peer connection', timeout: 120, run: (t) => forwarded(t, true) },
   { name: 'chromium-forward-v0', about: 'forwarded to another room, two peer connections', timeout: 120, run: (t) => forwarded(t, false) },
+  { name: 'speakers', about: 'tones that come and go', timeout: 60, run: speakers },
   { name: 'chromium-move-v1', about: 'moved to another room, one peer connection', timeout: 90, run: (t) => moved(t, true) },
   { name: 'chromium-move-v0', about: 'moved to another room, two peer connections', timeout: 90, run: (t) => moved(t, false) },
   { name: 'old-client', about: 'livekit-client 1.13.2 and 2.23 in one room', timeout: 90, over: ALL, run: withOldClient },

@@ -101,6 +101,22 @@ window.received = async () => {
   return rows;
 };
 
+/** Publishes a tone as microphone, as loud as `setTone` says (0 to 1); silent at first. */
+window.publishTone = async () => {
+  const context = new AudioContext();
+  await context.resume();
+  const tone = new OscillatorNode(context, { frequency: 300 });
+  const volume = new GainNode(context, { gain: 0 });
+  const out = new MediaStreamAudioDestinationNode(context);
+  tone.connect(volume).connect(out);
+  tone.start();
+  window.setTone = (gain) => { volume.gain.value = gain; };
+  await room.localParticipant.publishTrack(out.stream.getAudioTracks()[0], { source: LivekitClient.Track.Source.Microphone, dtx: false });
+};
+
+/** Who speaks now, and how loud each is (0 to 1). */
+window.speakers = () => room.activeSpeakers.map((p) => [p.identity, p.audioLevel]);
+
 /**
  * Sends a numbered message to all every `pause` ms. `stopNumbers` answers which the SDK gave to its data channel in
  * turn, and how many it took and did not: of those that 2.23 takes around an attempt to reconnect it forgets some, and
