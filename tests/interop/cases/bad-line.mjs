@@ -43,8 +43,7 @@ async function callUnderLoss(test, singlePeerConnection) {
   test.figure('longest still s', longestStill);
   test.figure('share of sound made up', +concealed.toFixed(3));
   test.check(fps >= 8, `bob decoded ${fps.toFixed(1)} frames a second of alice`);
-  // The aim is 2 s. Now and then the picture waits longer for a key frame, which is lost again itself.
-  test.check(longestStill <= 8, `alice's video stood still for ${longestStill} s`);
+  test.check(longestStill <= 2, `alice's video stood still for ${longestStill} s`);
   test.check(last.audio.energy > first.audio.energy, "alice's sound ended");
   test.check(concealed < 0.3, `${Math.round(concealed * 100)} % of alice's sound is made up`);
 }

@@ -20,7 +20,7 @@ const messages = (...args) => (single) => (test) => runPython(test, 'messages', 
 async function messagesUnderLoss(test, single) {
   await test.badLine({ loss: 0.05 });
   // At 5 % each way a lossy message crosses two lossy hops: 90 % is what can be expected of it.
-  await messages('--min-lossy', '0.7')(single)(test);
+  await messages('--min-lossy', '0.8')(single)(test);
 }
 
 /** A case for one peer connection and one for two. */
