@@ -11,10 +11,11 @@ use prost::Message;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// Reliable packets are kept this long for those who are just connecting (livekit 1.13.5).
-const CACHE_AGE: Duration = Duration::from_secs(2);
-/// And no more than this many bytes of them.
-const CACHE_BYTES: usize = 100 * 1024;
+/// Reliable packets are kept this long for those who are just connecting. libwebrtc repeats what it lost of SCTP's
+/// handshake after 1 s, 3 s and 7 s, so that the 2 s of livekit 1.13.5 lose messages on a bad line.
+const CACHE_AGE: Duration = Duration::from_secs(15);
+/// And no more than this many bytes of them; the oldest go first.
+const CACHE_BYTES: usize = 256 * 1024;
 /// The largest message taken: what our SDP announces.
 const MAX_MESSAGE: usize = 65_535;
 
@@ -44,7 +45,7 @@ impl Inbox {
     }
 }
 
-/// Recent reliable packets.
+/// Reliable packets for which somebody present is not ready yet.
 #[derive(Debug, Default)]
 pub(super) struct JoinerCache {
     packets: VecDeque<Cached>,
@@ -161,8 +162,8 @@ impl Room {
         to: Destination,
         payload: Bytes,
     ) {
-        self.route(from, channel, &to, &payload);
-        if channel == Channel::Reliable {
+        let awaited = self.route(from, channel, &to, &payload);
+        if channel == Channel::Reliable && awaited {
             self.cache.trim(Some(now.at));
             self.cache.push(Cached {
                 at: now.at,
@@ -236,14 +237,22 @@ impl Room {
         }
     }
 
-    /// One message to all who are ready for it, built once.
-    fn route(&mut self, from: Option<Seat>, channel: Channel, to: &Destination, payload: &Bytes) {
+    /// One message to all who are ready for it, built once. `true`: for somebody it came too early.
+    fn route(
+        &mut self,
+        from: Option<Seat>,
+        channel: Channel,
+        to: &Destination,
+        payload: &Bytes,
+    ) -> bool {
+        let mut awaited = false;
         let mut targets: BTreeMap<WorkerId, Vec<TransportId>> = BTreeMap::new();
         for participant in self.participants.values() {
-            if Some(participant.seat) == from
-                || !participant.inbox.ready
-                || !to.includes(participant)
-            {
+            if Some(participant.seat) == from || !to.includes(participant) {
+                continue;
+            }
+            if !participant.inbox.ready {
+                awaited |= participant.guest.is_none();
                 continue;
             }
             if let Some(connection) = participant.downstream() {
@@ -263,6 +272,7 @@ impl Room {
                 },
             );
         }
+        awaited
     }
 
     /// Whoever has just got its data channel gets what was sent since it joined.
@@ -305,6 +315,9 @@ impl Room {
                     payload,
                 },
             );
+        }
+        if self.participants.values().all(|p| p.inbox.ready) {
+            self.cache = JoinerCache::default();
         }
         self.tell_data_track_handles(seat);
     }

@@ -251,3 +251,93 @@ fn a_peer_that_spoils_its_packets_breaks_only_itself() {
         }
     }
 }
+
+/// A line that loses packets and holds some back: what is under way.
+struct Line {
+    random: Random,
+    /// One packet in how many is lost.
+    loss: u32,
+    delay: Duration,
+    under_way: Vec<(Instant, usize, Vec<u8>)>,
+}
+
+impl Line {
+    fn new(seed: u64, delay: Duration) -> Self {
+        Self {
+            random: Random::seeded(seed),
+            loss: 20,
+            delay,
+            under_way: Vec::new(),
+        }
+    }
+
+    /// A millisecond passes: packets that have arrived are taken, timers run, and what both ends send sets out.
+    fn tick(&mut self, pair: &mut Pair) {
+        pair.now += Duration::from_millis(1);
+        let now = pair.now;
+        let arrived = self.under_way.extract_if(.., |(at, _, _)| *at <= now);
+        for (_, to, packet) in arrived.collect::<Vec<_>>() {
+            pair.give(to, &packet);
+        }
+        for end in &mut pair.ends {
+            if end.next_timeout().is_some_and(|at| at <= now) {
+                end.handle_timeout(now);
+            }
+        }
+        for from in 0..2 {
+            for packet in pair.take(from) {
+                if self.random.u32().is_multiple_of(self.loss) {
+                    continue;
+                }
+                let held = u64::from(self.random.u32().is_multiple_of(33)) * 20;
+                let at = now + self.delay + Duration::from_millis(held);
+                self.under_way.push((at, 1 - from, packet));
+            }
+        }
+    }
+}
+
+#[test]
+fn channels_open_within_five_seconds_on_a_bad_line() {
+    for seed in 0..300 {
+        let mut pair = Pair::new([true, false]);
+        let mut line = Line::new(seed, Duration::from_millis(50));
+        pair.ends[0].dial();
+        let start = pair.now;
+        while !(pair.is_open(0, Channel::Reliable) && pair.is_open(1, Channel::Reliable)) {
+            line.tick(&mut pair);
+            assert!(pair.now - start < Duration::from_secs(5), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_thousand_messages_cross_a_bad_line_once_and_in_order() {
+    for seed in 0..10 {
+        let mut pair = Pair::new([true, false]);
+        pair.ends[0].dial();
+        pair.run(20, |_| {});
+        pair.events[1].clear();
+        let mut line = Line::new(seed, Duration::from_millis(50));
+        let start = pair.now;
+        let (mut sent, mut got) = (0_u32, 0_u32);
+        while got < 1_000 {
+            line.tick(&mut pair);
+            let passed = (pair.now - start).as_millis() as u32;
+            assert!(passed < 30_000, "seed {seed}: {got} of 1000");
+            if sent < 1_000 && passed >= sent * 20 {
+                let mut payload = sent.to_be_bytes().to_vec();
+                payload.resize(200, 7);
+                pair.ends[0].send(pair.now, Channel::Reliable, &payload.into());
+                sent += 1;
+            }
+            for event in pair.events[1].drain(..) {
+                let ChannelEvent::Data(Channel::Reliable, payload) = event else {
+                    panic!("{event:?}")
+                };
+                assert_eq!(payload[..4], got.to_be_bytes());
+                got += 1;
+            }
+        }
+    }
+}

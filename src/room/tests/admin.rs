@@ -1,5 +1,6 @@
 //! What an application's server may do to a room, and who hears of it.
 
+use super::data::{delivered, send};
 use super::*;
 use crate::ids::Identity;
 use crate::protocol::livekit::{

@@ -52,6 +52,12 @@ async def send(room):
         await asyncio.sleep(max(0, start + (n + 1) / args.hz - time.monotonic()))
 
 
+def breaks(numbers):
+    """Where the numbers do not follow each other: `before -> after`, and where they begin and end."""
+    pairs = [f"{a} -> {b}" for a, b in zip(numbers, numbers[1:]) if b != a + 1]
+    return ", ".join([f"from {numbers[0]}", *pairs[:10], f"to {numbers[-1]}"]) if numbers else "none"
+
+
 async def main():
     got, done = dict(reliable=[], lossy=[], odd=[]), asyncio.Event()
     try:
@@ -72,7 +78,7 @@ async def main():
     took = time.monotonic() - start
     sending.cancel()
     if got["reliable"] != list(range(len(got["reliable"]))):
-        problems.append("reliable messages came out of order, twice, or not at all")
+        problems.append(f"reliable messages came out of order, twice, or not at all: {breaks(got['reliable'])}")
     if len(got["lossy"]) < args.min_lossy * args.count:
         problems.append(f"{len(got['lossy'])} of {args.count} lossy messages")
     if got["odd"]:

@@ -1,0 +1,235 @@
+//! Messages and data tracks: who gets what, what is added to it, what a newcomer still gets.
+
+use super::*;
+use crate::protocol::livekit::{DataPacket, UserPacket, data_packet};
+
+fn user(text: &str) -> DataPacket {
+    let packet = UserPacket {
+        payload: text.as_bytes().to_vec(),
+        ..Default::default()
+    };
+    DataPacket {
+        value: Some(data_packet::Value::User(packet)),
+        ..Default::default()
+    }
+}
+
+pub(super) fn delivered(lab: &mut Lab) -> Vec<(Vec<TransportId>, Bytes)> {
+    std::mem::take(&mut lab.commands)
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::SendData { to, payload, .. } => Some((to, payload)),
+            _ => None,
+        })
+        .collect()
+}
+
+pub(super) fn send(lab: &mut Lab, id: TransportId, packet: &DataPacket) {
+    let payload = Bytes::from(packet.encode_to_vec());
+    lab.event(Event::Data {
+        id,
+        channel: Channel::Reliable,
+        payload,
+    });
+}
+
+#[test]
+#[expect(
+    deprecated,
+    reason = "old clients read the sender from the user packet"
+)]
+fn data_reaches_the_others_with_its_true_sender_and_what_newer_clients_put_in() {
+    let mut lab = Lab::new();
+    lab.join("alice");
+    let alice = lab.connect();
+    lab.join("bob");
+    let bob = lab.connect();
+    lab.commands.clear();
+    let mut packet = user("hi");
+    packet.participant_identity = "mallory".to_owned();
+    let mut bytes = packet.encode_to_vec();
+    // A field that this version does not know: number 1000, varint 5.
+    bytes.extend([0xc0, 0x3e, 0x05]);
+    let payload = Bytes::from(bytes.clone());
+    lab.event(Event::Data {
+        id: alice,
+        channel: Channel::Reliable,
+        payload,
+    });
+    let sent = delivered(&mut lab);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].0, [bob]);
+    assert!(
+        sent[0].1.starts_with(&bytes),
+        "the original bytes pass untouched"
+    );
+    let seen = DataPacket::decode(sent[0].1.as_ref()).unwrap();
+    assert_eq!(seen.participant_identity, "alice");
+    assert!(seen.participant_sid.starts_with("PA_"));
+    let Some(data_packet::Value::User(user)) = seen.value else {
+        panic!()
+    };
+    assert_eq!(
+        (user.payload.as_slice(), user.participant_identity.as_str()),
+        (b"hi".as_slice(), "alice")
+    );
+}
+
+#[test]
+fn a_repeated_reliable_packet_is_dropped_and_a_named_one_goes_to_its_addressee_alone() {
+    let mut lab = Lab::new();
+    lab.join("alice");
+    let alice = lab.connect();
+    lab.join("bob");
+    lab.connect();
+    lab.join("carol");
+    let carol = lab.connect();
+    lab.commands.clear();
+    let packet = DataPacket {
+        sequence: 1,
+        ..user("once")
+    };
+    send(&mut lab, alice, &packet);
+    send(&mut lab, alice, &packet);
+    assert_eq!(delivered(&mut lab).len(), 1);
+    let packet = DataPacket {
+        sequence: 2,
+        destination_identities: vec!["carol".to_owned()],
+        ..user("c")
+    };
+    send(&mut lab, alice, &packet);
+    let sent = delivered(&mut lab);
+    assert_eq!(
+        sent.iter().map(|(to, _)| to.clone()).collect::<Vec<_>>(),
+        [vec![carol]]
+    );
+}
+
+#[test]
+fn a_joiner_gets_what_was_sent_while_it_connected_and_nothing_older() {
+    let mut lab = Lab::new();
+    lab.join("alice");
+    let alice = lab.connect();
+    send(&mut lab, alice, &user("before"));
+    lab.wait(Duration::from_millis(10));
+    lab.join("bob");
+    send(&mut lab, alice, &user("meanwhile"));
+    lab.commands.clear();
+    let bob = lab.connect();
+    let sent = delivered(&mut lab);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].0, [bob]);
+    let Some(data_packet::Value::User(user)) =
+        DataPacket::decode(sent[0].1.as_ref()).unwrap().value
+    else {
+        panic!()
+    };
+    assert_eq!(user.payload, b"meanwhile");
+}
+
+#[test]
+fn a_joiner_whose_channel_opens_late_has_missed_nothing() {
+    let mut lab = Lab::new();
+    lab.join("alice");
+    let alice = lab.connect();
+    send(&mut lab, alice, &user("nobody waits for it"));
+    lab.join("bob");
+    for n in 0..12 {
+        let packet = DataPacket {
+            sequence: n + 1,
+            ..user(&n.to_string())
+        };
+        send(&mut lab, alice, &packet);
+        lab.wait(Duration::from_secs(1));
+    }
+    lab.commands.clear();
+    let bob = lab.connect();
+    let texts: Vec<_> = delivered(&mut lab)
+        .into_iter()
+        .map(|(to, payload)| {
+            assert_eq!(to, [bob]);
+            match DataPacket::decode(payload.as_ref()).unwrap().value {
+                Some(data_packet::Value::User(user)) => String::from_utf8(user.payload).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        })
+        .collect();
+    let all: Vec<_> = (0..12).map(|n: u32| n.to_string()).collect();
+    assert_eq!(texts, all);
+}
+
+#[test]
+fn what_waits_for_a_joiner_is_bounded() {
+    let mut lab = Lab::new();
+    lab.join("alice");
+    let alice = lab.connect();
+    lab.join("bob");
+    let big = "x".repeat(10_000);
+    for _ in 0..100 {
+        send(&mut lab, alice, &user(&big));
+    }
+    lab.commands.clear();
+    lab.connect();
+    let bytes: usize = delivered(&mut lab)
+        .iter()
+        .map(|(_, payload)| payload.len())
+        .sum();
+    assert!((200_000..=256 * 1024).contains(&bytes), "{bytes}");
+}
+
+#[test]
+fn data_without_the_right_to_it_goes_nowhere() {
+    let mut lab = Lab::new();
+    lab.grant("alice", |grant| grant.can_publish_data = Some(false));
+    let alice = lab.connect();
+    lab.join("bob");
+    lab.connect();
+    lab.commands.clear();
+    send(&mut lab, alice, &user("x"));
+    assert!(delivered(&mut lab).is_empty());
+}
+
+#[test]
+fn a_data_track_reaches_its_subscribers_under_their_own_handles() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    let from = lab.connect();
+    let bob = lab.join("bob");
+    let to = lab.connect();
+    lab.heard(alice);
+    lab.heard(bob);
+    lab.commands.clear();
+    let request = proto::PublishDataTrackRequest {
+        pub_handle: 9,
+        name: "pose".to_owned(),
+        ..Default::default()
+    };
+    lab.request(
+        alice,
+        signal_request::Message::PublishDataTrackRequest(request),
+    );
+    assert_eq!(lab.kinds(alice), ["data_track", "update"]);
+    let handles = lab
+        .heard(bob)
+        .into_iter()
+        .find_map(|message| match message {
+            signal_response::Message::DataTrackSubscriberHandles(handles) => {
+                Some(handles.sub_handles)
+            }
+            _ => None,
+        });
+    let handles = handles.expect("handles");
+    let (handle, track) = handles.iter().next().unwrap();
+    assert_eq!(track.publisher_identity, "alice");
+    let mut packet = vec![0x18, 0, 0, 9, 0, 1, 0, 1, 0, 0, 0, 1];
+    packet.extend(b"body");
+    lab.event(Event::Data {
+        id: from,
+        channel: Channel::DataTrack,
+        payload: packet.clone().into(),
+    });
+    let sent = delivered(&mut lab);
+    assert_eq!(sent[0].0, [to]);
+    packet[2..4].copy_from_slice(&(*handle as u16).to_be_bytes());
+    assert_eq!(sent[0].1, packet);
+}
