@@ -4,8 +4,10 @@
 //! a task learns of it from [`Tasks::cancelled`] and ends in its own order. What has not ended at the deadline
 //! is aborted and named.
 
+use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -79,10 +81,12 @@ impl Tasks {
             name,
         };
         #[expect(clippy::disallowed_methods, reason = "this is where tasks are tracked")]
-        let handle = tokio::spawn(async move {
-            let _entry = entry;
-            future.await;
-        });
+        let handle = tokio::spawn(
+            // An async block would hold the future twice: as what it captured and as what it awaits.
+            AssertUnwindSafe(future)
+                .catch_unwind()
+                .map(move |end| entry.close(end.is_err())),
+        );
         // The task may have ended already; then there is nothing left to abort.
         if let Some(task) = self.shared.running().tasks.get_mut(&id) {
             task.abort = Some(handle.abort_handle());
@@ -169,14 +173,20 @@ struct Entry {
     name: &'static str,
 }
 
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.shared.running().tasks.remove(&self.id);
-        if std::thread::panicking() {
+impl Entry {
+    /// The task ended by itself.
+    fn close(self, by_panic: bool) {
+        if by_panic {
             self.shared
                 .failure
                 .send_modify(|failure| *failure = failure.or(Some(self.name)));
         }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.shared.running().tasks.remove(&self.id);
         self.shared.count.send_modify(|count| *count -= 1);
     }
 }

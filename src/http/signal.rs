@@ -29,8 +29,9 @@ use tokio::sync::oneshot;
 /// Clients give up a connect after 15 s (JS) or 5 s (Rust).
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// tungstenite's own buffers are 128 kB each way, for every idle participant.
-const WEBSOCKET_BUFFER: usize = 4 * 1024;
+/// tungstenite's own buffers are 128 kB each way, for every idle participant. It doubles the one it reads into.
+const READ_BUFFER: usize = 2 * 1024;
+const WRITE_BUFFER: usize = 4 * 1024;
 /// A client that reads nothing is given up when this much waits for it; no message is larger.
 const MAX_UNSENT: usize = 2 << 20;
 
@@ -135,8 +136,8 @@ fn upgrade_to(
         }
     });
     upgrade
-        .read_buffer_size(WEBSOCKET_BUFFER)
-        .write_buffer_size(WEBSOCKET_BUFFER)
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
         .max_write_buffer_size(MAX_UNSENT)
         .max_message_size(limit)
         .max_frame_size(limit)
