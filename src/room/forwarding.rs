@@ -11,10 +11,7 @@
 //! Tracks and what is said of the participant are forwarded; data is not.
 
 use super::admin::CallError;
-use super::data::Inbox;
-use super::data_track::DataTracks;
 use super::dynacast::{Demand, Dynacast};
-use super::join::TOKEN_REFRESH;
 use super::participant::{Participant, Permission};
 use super::subscribe::PermissionRule;
 use super::track::Publication;
@@ -379,43 +376,13 @@ fn guest_of(
         ..Default::default()
     };
     let mut participant = Participant {
-        seat,
-        sid,
-        identity,
-        session: None,
-        worker: reflection.worker,
-        candidates: Arc::default(),
-        claims,
-        api_key: String::new(),
         client: reflection.client.clone(),
-        protocol: 0,
-        single_pc: true,
-        auto_subscribe: false,
-        auto_subscribe_data_track: false,
-        adaptive_stream: false,
         permission: reflection.permission.clone(),
         kind: reflection.kind,
         state: participant_info::State::Joined,
-        joined: now,
-        version: 0,
-        is_publisher: false,
-        disconnect_reason: DisconnectReason::UnknownReason,
-        main: None,
-        subscriber: None,
-        pending: Vec::new(),
-        tracks: BTreeMap::new(),
-        subscriptions: HashMap::new(),
         rule: reflection.rule.clone(),
-        inbox: Inbox::new(now.at),
-        data_tracks: DataTracks::default(),
-        away_since: None,
-        close_on_resume: false,
-        fail_resume: false,
-        preference: None,
-        sif_trailer: None,
         guest: Some(guest),
-        refresh_at: now.at + TOKEN_REFRESH,
-        expires: None,
+        ..Participant::new(now, seat, sid, identity, reflection.worker, claims)
     };
     participant.take_over(reflection);
     participant

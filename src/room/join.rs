@@ -1,10 +1,7 @@
 //! A participant comes in.
 
 use super::connection::Connection;
-use super::data::Inbox;
-use super::data_track::DataTracks;
-use super::participant::{Participant, Permission, kind_of};
-use super::subscribe::PermissionRule;
+use super::participant::{Participant, Permission, TOKEN_REFRESH, kind_of};
 use super::{JOIN_TIMEOUT, Now, Output, Place, Room, RoomCommand, Seat, SessionId};
 use crate::ids::{Identity, ParticipantSid, TransportId};
 use crate::negotiate::{Negotiator, Role, Setup};
@@ -14,11 +11,6 @@ use crate::protocol::livekit::{
     self as proto, DisconnectReason, SignalTarget, participant_info, signal_response,
 };
 use crate::secret::Secret;
-use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
-
-/// Tokens are refreshed this often (livekit 1.13.5 `roommanager.go`).
-pub(super) const TOKEN_REFRESH: Duration = Duration::from_secs(300);
 
 /// Why a room takes somebody not in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -161,15 +153,11 @@ impl Room {
         }
         let preference = self.preferences.get(&identity).copied();
         let candidates = super::addresses::allowed(place.candidates, preference);
+        let sid = ParticipantSid::from(format!("PA_{}", self.random.text(12)));
+        let worker = place.worker;
         let participant = Participant {
-            seat,
-            sid: ParticipantSid::from(format!("PA_{}", self.random.text(12))),
-            identity: identity.clone(),
             session: Some(session),
-            worker: place.worker,
             candidates,
-            kind: kind_of(&claims),
-            claims,
             api_key: join.api_key,
             client: join.client,
             protocol: join.protocol,
@@ -178,27 +166,9 @@ impl Room {
             auto_subscribe_data_track: join.auto_subscribe_data_track,
             adaptive_stream: join.adaptive_stream,
             permission,
-            state: participant_info::State::Joining,
-            joined: now,
-            version: 0,
-            is_publisher: false,
-            disconnect_reason: DisconnectReason::UnknownReason,
-            main: None,
-            subscriber: None,
-            pending: Vec::new(),
-            tracks: BTreeMap::new(),
-            subscriptions: HashMap::new(),
-            rule: PermissionRule::All,
-            inbox: Inbox::new(now.at),
-            data_tracks: DataTracks::default(),
-            away_since: None,
-            close_on_resume: false,
-            fail_resume: false,
             preference,
-            sif_trailer: None,
-            guest: None,
-            refresh_at: now.at + TOKEN_REFRESH,
             expires: Some((now.at + JOIN_TIMEOUT, DisconnectReason::JoinFailure)),
+            ..Participant::new(now, seat, sid, identity.clone(), worker, claims)
         };
         self.participants.insert(seat, participant);
         self.identities.insert(identity, seat);

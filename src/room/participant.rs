@@ -17,7 +17,10 @@ use crate::protocol::token::{Claims, VideoGrant};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Tokens are refreshed this often (livekit 1.13.5 `roommanager.go`).
+pub(super) const TOKEN_REFRESH: Duration = Duration::from_secs(300);
 
 /// A participant's number in its room: one stay, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -204,6 +207,56 @@ pub(super) struct Participant {
 }
 
 impl Participant {
+    /// Without a session, a connection, a track, or a right.
+    pub(super) fn new(
+        now: Now,
+        seat: Seat,
+        sid: ParticipantSid,
+        identity: Identity,
+        worker: WorkerId,
+        claims: Claims,
+    ) -> Self {
+        Self {
+            seat,
+            sid,
+            identity,
+            session: None,
+            worker,
+            candidates: Arc::default(),
+            kind: kind_of(&claims),
+            claims,
+            api_key: String::new(),
+            client: proto::ClientInfo::default(),
+            protocol: 0,
+            single_pc: true,
+            auto_subscribe: false,
+            auto_subscribe_data_track: false,
+            adaptive_stream: false,
+            permission: Permission::default(),
+            state: participant_info::State::Joining,
+            joined: now,
+            version: 0,
+            is_publisher: false,
+            disconnect_reason: proto::DisconnectReason::UnknownReason,
+            main: None,
+            subscriber: None,
+            pending: Vec::new(),
+            tracks: BTreeMap::new(),
+            subscriptions: HashMap::new(),
+            rule: PermissionRule::All,
+            inbox: Inbox::new(now.at),
+            data_tracks: DataTracks::default(),
+            away_since: None,
+            close_on_resume: false,
+            fail_resume: false,
+            preference: None,
+            sif_trailer: None,
+            guest: None,
+            refresh_at: now.at + TOKEN_REFRESH,
+            expires: None,
+        }
+    }
+
     pub(super) fn is_firefox(&self) -> bool {
         self.client.browser.to_ascii_lowercase().contains("firefox")
     }
