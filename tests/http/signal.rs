@@ -1,20 +1,13 @@
 //! The promise of the signalling port: what a client meets between its first request and the end of its WebSocket.
 //! The real server without media: no client here has a peer connection.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test helper fails by panicking"
-)]
-
+use crate::server::Server;
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 use futures_util::{SinkExt, StreamExt};
 use parlor::clock::Clock;
-use parlor::config::Config;
-use parlor::net::Net;
-use parlor::options::Options;
+use parlor::hub;
 use parlor::protocol::livekit::participant_info::State;
 use parlor::protocol::livekit::{
     ClientInfo, CreateRoomRequest, DeleteRoomRequest, DisconnectReason, ForwardParticipantRequest,
@@ -23,63 +16,20 @@ use parlor::protocol::livekit::{
     SignalResponse, UpdateParticipantRequest, WrappedJoinRequest, signal_request, signal_response,
 };
 use parlor::protocol::token::{self, Claims};
-use parlor::random::Random;
-use parlor::task::Tasks;
-use parlor::webhook;
-use parlor::{http, hub};
 use prost::Message as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// Nothing here takes longer but a failure.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-struct Server {
-    config: Config,
-    address: SocketAddr,
-    hub: hub::Handle,
-    tasks: Tasks,
-    _net: Net,
-}
-
 impl Server {
-    fn start(change: impl FnOnce(&mut Config)) -> Self {
-        let options = Options::from_yaml("test", "development: true\n");
-        let (mut config, _) = Config::from_options(&options, 1).unwrap();
-        let here = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
-        config.http.port = 0;
-        config.http.bind.clone_from(&here);
-        config.rtc.bind = here;
-        config.rtc.udp_ports = vec![0];
-        config.rtc.tcp_port = None;
-        change(&mut config);
-        let tasks = Tasks::new();
-        let net = Net::start(&config.rtc, Random::seeded(1), &tasks).unwrap();
-        let hub = hub::start(
-            &config,
-            net.handle(),
-            webhook::Handle::default(),
-            Random::seeded(2),
-            &tasks,
-            Clock::System,
-        );
-        let bound = http::serve(&config, hub.clone(), &tasks).unwrap();
-        Self {
-            address: bound.addresses[0],
-            config,
-            hub,
-            tasks,
-            _net: net,
-        }
-    }
-
     fn token(&self, identity: &str) -> String {
         let (key, secret) = &self.config.keys.0[0];
         let now = Clock::System.unix_seconds();
@@ -88,19 +38,7 @@ impl Server {
     }
 
     async fn connect(&self, path: &str, identity: &str) -> Result<Client, (StatusCode, String)> {
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let token = self.token(identity);
-        let mark = if path.contains('?') { '&' } else { '?' };
-        let url = format!("ws://{}{path}{mark}access_token={token}", self.address);
-        match tokio_tungstenite::client_async(url, stream).await {
-            Ok((socket, _)) => Ok(Client(socket)),
-            Err(Error::Http(response)) => {
-                let (parts, body) = response.into_parts();
-                let text = String::from_utf8(body.unwrap_or_default()).unwrap();
-                Err((parts.status, text))
-            }
-            Err(error) => panic!("{error}"),
-        }
+        self.open(path, &self.token(identity)).await.map(Client)
     }
 
     async fn join(&self, identity: &str) -> (Client, JoinResponse) {
@@ -229,7 +167,7 @@ fn wrapped(request: &JoinRequest) -> String {
 
 #[tokio::test]
 async fn the_first_frame_is_join_and_pings_are_answered() {
-    let server = Server::start(|_| {});
+    let server = Server::start("", |_| {});
     let (mut alice, join) = server.join("alice").await;
     let participant = join.participant.unwrap();
     assert_eq!(participant.identity, "alice");
@@ -259,7 +197,7 @@ async fn the_first_frame_is_join_and_pings_are_answered() {
 
 #[tokio::test]
 async fn the_form_of_the_answer_follows_the_client() {
-    let server = Server::start(|_| {});
+    let server = Server::start("", |_| {});
     let (mut alice, _) = server.join("alice").await;
     let ping = Message::Text(r#"{"pingReq":{"timestamp":"7","rtt":"0"},"newer":1}"#.into());
     alice.0.send(ping).await.unwrap();
@@ -282,7 +220,7 @@ async fn the_form_of_the_answer_follows_the_client() {
 
 #[tokio::test]
 async fn v1_wants_a_join_request_and_makes_one_connection_of_it() {
-    let server = Server::start(|_| {});
+    let server = Server::start("", |_| {});
     let refused = server.connect("/rtc/v1", "alice").await.err().unwrap();
     let text = "join_request is required".to_owned();
     assert_eq!(refused, (StatusCode::BAD_REQUEST, text));
@@ -306,7 +244,7 @@ async fn v1_wants_a_join_request_and_makes_one_connection_of_it() {
 
 #[tokio::test]
 async fn a_full_room_is_403_with_its_text_on_the_websocket_and_on_validate() {
-    let server = Server::start(|config| config.room.max_participants = 1);
+    let server = Server::start("", |config| config.room.max_participants = 1);
     let (_alice, _) = server.join("alice").await;
     let text = "room hall is full: 1 of 1 participants are there";
     let refused = server.connect("/rtc", "bob").await.err().unwrap();
@@ -317,7 +255,7 @@ async fn a_full_room_is_403_with_its_text_on_the_websocket_and_on_validate() {
 
 #[tokio::test]
 async fn a_room_that_nobody_made_is_404_with_the_text_that_clients_look_for() {
-    let server = Server::start(|config| config.room.auto_create = false);
+    let server = Server::start("", |config| config.room.auto_create = false);
     let text = "requested room does not exist";
     let refused = server.connect("/rtc", "bob").await.err().unwrap();
     assert_eq!(refused, (StatusCode::NOT_FOUND, text.to_owned()));
@@ -327,7 +265,7 @@ async fn a_room_that_nobody_made_is_404_with_the_text_that_clients_look_for() {
 
 #[tokio::test]
 async fn a_leave_is_echoed_and_closed_with_1000_and_the_others_see_it() {
-    let server = Server::start(|_| {});
+    let server = Server::start("", |_| {});
     let (mut alice, _) = server.join("alice").await;
     let (mut bob, _) = server.join("bob").await;
     let leave = LeaveRequest {
@@ -341,7 +279,7 @@ async fn a_leave_is_echoed_and_closed_with_1000_and_the_others_see_it() {
 
 #[tokio::test]
 async fn a_client_that_closes_gets_its_close_back() {
-    let server = Server::start(|_| {});
+    let server = Server::start("", |_| {});
     let (mut alice, _) = server.join("alice").await;
     let goodbye = CloseFrame {
         code: CloseCode::Away,
@@ -360,7 +298,7 @@ async fn a_client_that_closes_gets_its_close_back() {
 
 #[tokio::test]
 async fn a_client_that_vanishes_before_it_has_media_is_gone_for_the_others() {
-    let server = Server::start(|_| {});
+    let server = Server::start("", |_| {});
     let (mut alice, _) = server.join("alice").await;
     let (bob, _) = server.join("bob").await;
     drop(bob);
@@ -369,7 +307,7 @@ async fn a_client_that_vanishes_before_it_has_media_is_gone_for_the_others() {
 
 #[tokio::test]
 async fn a_second_tab_ends_the_first() {
-    let server = Server::start(|_| {});
+    let server = Server::start("", |_| {});
     let (mut first, _) = server.join("alice").await;
     let (_second, _) = server.join("alice").await;
     let (leave, code) = first.end().await;
@@ -379,7 +317,7 @@ async fn a_second_tab_ends_the_first() {
 
 #[tokio::test]
 async fn nonsense_is_ignored_and_a_flood_is_closed() {
-    let server = Server::start(|_| {});
+    let server = Server::start("", |_| {});
     let (mut alice, _) = server.join("alice").await;
     let nonsense = Message::Binary(vec![0xff; 9].into());
     alice.0.send(nonsense).await.unwrap();
@@ -408,23 +346,21 @@ async fn nonsense_is_ignored_and_a_flood_is_closed() {
 
 #[tokio::test]
 async fn a_stop_tells_everybody_and_leaves_no_task() {
-    let server = Server::start(|_| {});
+    let server = Server::start("", |_| {});
     let (mut alice, _) = server.join("alice").await;
     let (ended, ()) = tokio::join!(alice.end(), server.hub.shut_down());
     assert_eq!(ended.0.reason(), DisconnectReason::ServerShutdown);
     assert_eq!(ended.1, 1000);
     let refused = server.connect("/rtc", "bob").await.err().unwrap();
     assert_eq!(refused.0, StatusCode::SERVICE_UNAVAILABLE);
-    let Server {
-        tasks, _net: net, ..
-    } = server;
+    let Server { tasks, net, .. } = server;
     net.stop().await;
     assert_eq!(tasks.shutdown(PATIENCE).await, Vec::<&str>::new());
 }
 
 #[tokio::test]
 async fn a_participant_is_moved_with_its_websocket() {
-    let server = Server::start(|_| {});
+    let server = Server::start("", |_| {});
     let (mut alice, _) = server.join("alice").await;
     let (mut bob, _) = server.join("bob").await;
     let to = |room: &str, identity: &str, destination: &str| {
@@ -466,7 +402,7 @@ async fn a_participant_is_moved_with_its_websocket() {
 
 #[tokio::test]
 async fn a_full_room_takes_nobody_else_and_one_that_may_not_be_made_nobody_at_all() {
-    let server = Server::start(|_| {});
+    let server = Server::start("", |_| {});
     let (mut alice, _) = server.join("alice").await;
     let (_bob, _) = server.join("bob").await;
     let cellar = CreateRoomRequest {
@@ -491,7 +427,7 @@ async fn a_full_room_takes_nobody_else_and_one_that_may_not_be_made_nobody_at_al
     let refused = server.hub.call(to_cellar("bob")).await;
     assert_eq!(refused, Err(hub::CallError::RoomFull(1)));
 
-    let closed = Server::start(|config| config.room.auto_create = false);
+    let closed = Server::start("", |config| config.room.auto_create = false);
     let hall = CreateRoomRequest {
         name: "hall".to_owned(),
         ..Default::default()
@@ -542,7 +478,7 @@ impl Server {
 
 #[tokio::test]
 async fn a_participant_is_forwarded_and_stays_where_it_is() {
-    let server = Server::start(|_| {});
+    let server = Server::start("", |_| {});
     let (mut alice, _) = server.join("alice").await;
     let (mut bob, _) = server.join("bob").await;
     let done = Ok(hub::Answer::Done);
@@ -601,7 +537,7 @@ async fn a_participant_is_forwarded_and_stays_where_it_is() {
 
 #[tokio::test]
 async fn the_end_of_either_room_ends_the_forwarding_and_not_the_other_room() {
-    let server = Server::start(|_| {});
+    let server = Server::start("", |_| {});
     let (_alice, _) = server.join("alice").await;
     let done = Ok(hub::Answer::Done);
     for room in ["yard", "cellar"] {
@@ -620,10 +556,7 @@ async fn the_end_of_either_room_ends_the_forwarding_and_not_the_other_room() {
     server.becomes("yard", 0).await;
     server.becomes("cellar", 0).await;
     let Server {
-        hub,
-        tasks,
-        _net: net,
-        ..
+        hub, tasks, net, ..
     } = server;
     hub.shut_down().await;
     net.stop().await;
@@ -632,7 +565,7 @@ async fn the_end_of_either_room_ends_the_forwarding_and_not_the_other_room() {
 
 #[tokio::test]
 async fn a_participant_is_not_forwarded_to_its_own_room_or_to_one_that_may_not_be_made() {
-    let server = Server::start(|config| config.room.auto_create = false);
+    let server = Server::start("", |config| config.room.auto_create = false);
     let hall = CreateRoomRequest {
         name: "hall".to_owned(),
         ..Default::default()

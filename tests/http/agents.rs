@@ -1,76 +1,28 @@
 //! The promise of `/agent`: a worker registers, is asked, and its agent's token lets the agent in. The real server
 //! without media.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test helper fails by panicking"
-)]
-
-use axum::http::StatusCode;
+use crate::server::Server;
 use futures_util::{SinkExt, StreamExt};
 use parlor::clock::Clock;
-use parlor::config::Config;
-use parlor::net::Net;
-use parlor::options::Options;
 use parlor::protocol::livekit::{
     AvailabilityResponse, RegisterWorkerRequest, ServerMessage, WorkerMessage, WorkerPing,
     server_message, worker_message,
 };
 use parlor::protocol::token::{self, Claims};
-use parlor::random::Random;
-use parlor::task::Tasks;
-use parlor::webhook;
-use parlor::{http, hub};
 use prost::Message as _;
 use serde_json::{Value, json};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::Message;
 
 /// Nothing here takes longer but a failure.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Socket = WebSocketStream<TcpStream>;
 
-struct Server {
-    config: Config,
-    address: SocketAddr,
-    _net: Net,
-}
-
 impl Server {
-    fn start() -> Self {
-        let options = Options::from_yaml("test", "development: true\n");
-        let (mut config, _) = Config::from_options(&options, 1).unwrap();
-        let here = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
-        config.http.port = 0;
-        config.http.bind.clone_from(&here);
-        config.rtc.bind = here;
-        config.rtc.udp_ports = vec![0];
-        config.rtc.tcp_port = None;
-        let tasks = Tasks::new();
-        let net = Net::start(&config.rtc, Random::seeded(1), &tasks).unwrap();
-        let (webhooks, clock) = (webhook::Handle::default(), Clock::System);
-        let hub = hub::start(
-            &config,
-            net.handle(),
-            webhooks,
-            Random::seeded(2),
-            &tasks,
-            clock,
-        );
-        let bound = http::serve(&config, hub, &tasks).unwrap();
-        Self {
-            address: bound.addresses[0],
-            config,
-            _net: net,
-        }
-    }
-
     fn sign(&self, claims: &Value) -> String {
         let (key, secret) = &self.config.keys.0[0];
         let mut claims: Claims = serde_json::from_value(claims.clone()).unwrap();
@@ -79,29 +31,14 @@ impl Server {
         token::sign(&claims, secret)
     }
 
-    async fn connect(&self, path: &str, token: &str) -> Result<Socket, (StatusCode, String)> {
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let mark = if path.contains('?') { '&' } else { '?' };
-        let url = format!("ws://{}{path}{mark}access_token={token}", self.address);
-        match tokio_tungstenite::client_async(url, stream).await {
-            Ok((socket, _)) => Ok(socket),
-            Err(Error::Http(response)) => {
-                let (parts, body) = response.into_parts();
-                let text = String::from_utf8(body.unwrap_or_default()).unwrap();
-                Err((parts.status, text))
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
-
     async fn worker(&self) -> Socket {
         let token = self.sign(&json!({"video": {"agent": true}}));
-        self.connect("/agent?protocol=1", &token).await.unwrap()
+        self.open("/agent?protocol=1", &token).await.unwrap()
     }
 
     async fn person(&self, claims: Value) -> Socket {
         let token = self.sign(&claims);
-        self.connect("/rtc?protocol=16", &token).await.unwrap()
+        self.open("/rtc?protocol=16", &token).await.unwrap()
     }
 }
 
@@ -132,12 +69,12 @@ async fn say(socket: &mut Socket, message: worker_message::Message) {
 
 #[tokio::test]
 async fn only_a_token_for_agents_opens_the_door() {
-    let server = Server::start();
+    let server = Server::start("", |_| {});
     for claims in [
         json!({}),
         json!({"video": {"roomAdmin": true, "roomJoin": true}}),
     ] {
-        let refused = server.connect("/agent", &server.sign(&claims)).await;
+        let refused = server.open("/agent", &server.sign(&claims)).await;
         let (status, text) = refused.unwrap_err();
         assert_eq!(
             (status.as_u16(), text.as_str()),
@@ -148,7 +85,7 @@ async fn only_a_token_for_agents_opens_the_door() {
 
 #[tokio::test]
 async fn a_worker_is_asked_for_a_room_and_its_agent_gets_in() {
-    let server = Server::start();
+    let server = Server::start("", |_| {});
     let mut worker = server.worker().await;
     let ping = WorkerPing { timestamp: 7 };
     say(&mut worker, worker_message::Message::Ping(ping)).await;
@@ -190,13 +127,13 @@ async fn a_worker_is_asked_for_a_room_and_its_agent_gets_in() {
     };
     assert_eq!(assignment.job.unwrap().id, job.id);
     let path = "/rtc?protocol=16";
-    let mut agent = server.connect(path, &assignment.token).await.unwrap();
+    let mut agent = server.open(path, &assignment.token).await.unwrap();
     assert!(matches!(frame(&mut agent).await, Some(Message::Binary(_))));
 }
 
 #[tokio::test]
 async fn a_worker_that_speaks_json_is_answered_in_json() {
-    let server = Server::start();
+    let server = Server::start("", |_| {});
     let mut worker = server.worker().await;
     let register = json!({"register": {"type": "JT_ROOM", "agentName": "", "unknown": 1}});
     let text = Message::Text(register.to_string().into());
@@ -211,7 +148,7 @@ async fn a_worker_that_speaks_json_is_answered_in_json() {
 
 #[tokio::test]
 async fn a_worker_that_speaks_nonsense_is_closed() {
-    let server = Server::start();
+    let server = Server::start("", |_| {});
     let mut worker = server.worker().await;
     for _ in 0..=100 {
         let frame = Message::Binary(vec![0xff; 3].into());

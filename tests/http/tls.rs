@@ -1,28 +1,21 @@
 //! The signalling WebSocket inside TLS: joins, keeps its connection while the certificate is swapped, and is told to
 //! go when the server stops. The real server without media, with its own task over the files.
 
-#![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
-
+use crate::server::Server;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{SinkExt, StreamExt};
 use parlor::clock::Clock;
-use parlor::config::{self, Config};
-use parlor::net::Net;
-use parlor::options::Options;
+use parlor::config;
 use parlor::protocol::livekit::{SignalRequest, SignalResponse, signal_request, signal_response};
 use parlor::protocol::token::{self, Claims};
-use parlor::random::Random;
-use parlor::task::Tasks;
-use parlor::webhook;
-use parlor::{http, hub};
 use prost::Message as _;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,28 +92,10 @@ async fn a_participant_joins_inside_tls_and_stays_while_the_certificate_changes(
         key: dir.path().join("privkey.pem"),
     };
     let old = renew(&files);
-    let options = Options::from_yaml("test", "development: true\n");
-    let (mut config, _) = Config::from_options(&options, 1).unwrap();
-    let here = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
-    config.http.port = 0;
-    config.http.bind.clone_from(&here);
-    config.http.tls = Some(files.clone());
-    config.rtc.bind = here;
-    config.rtc.udp_ports = vec![0];
-    config.rtc.tcp_port = None;
-    let tasks = Tasks::new();
-    let net = Net::start(&config.rtc, Random::seeded(1), &tasks).unwrap();
-    let hub = hub::start(
-        &config,
-        net.handle(),
-        webhook::Handle::default(),
-        Random::seeded(2),
-        &tasks,
-        Clock::System,
-    );
-    let address = http::serve(&config, hub.clone(), &tasks).unwrap().addresses[0];
+    let server = Server::start("", |config| config.http.tls = Some(files.clone()));
+    let address = server.address;
 
-    let (key, secret) = &config.keys.0[0];
+    let (key, secret) = &server.config.keys.0[0];
     let now = Clock::System.unix_seconds();
     let claims = Claims::for_join(key, "hall", "alice", now, Duration::from_secs(600));
     let token = token::sign(&claims, secret);
@@ -167,8 +142,14 @@ async fn a_participant_joins_inside_tls_and_stays_while_the_certificate_changes(
         }
         None
     };
-    let (code, ()) = tokio::join!(leave, hub.shut_down());
+    let (code, ()) = tokio::join!(leave, server.hub.shut_down());
     assert_eq!(code, Some(1000_u16));
-    net.stop().await;
-    assert!(tasks.shutdown(Duration::from_secs(3)).await.is_empty());
+    server.net.stop().await;
+    assert!(
+        server
+            .tasks
+            .shutdown(Duration::from_secs(3))
+            .await
+            .is_empty()
+    );
 }

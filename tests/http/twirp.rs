@@ -1,57 +1,40 @@
 //! The promise of the server API: what LiveKit's server SDKs send and get back, through the real router, hub and
 //! rooms. No participant here has media.
 
-#![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
-
 use axum::body::Body;
 use axum::http::{Request, header};
 use parlor::clock::Clock;
-use parlor::config::Config;
 use parlor::http::{App, router};
 use parlor::hub::{self, JoinError, Session};
-use parlor::net::Net;
-use parlor::options::Options;
 use parlor::protocol::join::Join;
 use parlor::protocol::livekit::{
     ClientInfo, CreateRoomRequest, ListRoomsRequest, ListRoomsResponse, Room,
 };
 use parlor::protocol::token::{self, Claims};
-use parlor::random::Random;
-use parlor::task::Tasks;
-use parlor::webhook;
 use prost::Message as _;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use tower::ServiceExt;
 
-const RECORDED: &str = include_str!("fixtures/twirp.livekit.txt");
+const RECORDED: &str = include_str!("../fixtures/twirp.livekit.txt");
 const JSON: &str = "application/json;charset=UTF-8";
 
 struct Server {
     app: Arc<App>,
     hub: hub::Handle,
-    _net: Net,
+    _running: crate::server::Server,
 }
 
 impl Server {
     fn start(yaml: &str) -> Self {
-        let options = Options::from_yaml("test", &format!("development: true\n{yaml}"));
-        let (mut config, _) = Config::from_options(&options, 1).unwrap();
-        config.rtc.bind = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
-        config.rtc.udp_ports = vec![0];
-        config.rtc.tcp_port = None;
-        let tasks = Tasks::new();
-        let net = Net::start(&config.rtc, Random::seeded(1), &tasks).unwrap();
-        let (random, clock) = (Random::seeded(2), Clock::System);
-        let webhooks = webhook::Handle::default();
-        let hub = hub::start(&config, net.handle(), webhooks, random, &tasks, clock);
+        let running = crate::server::Server::start(yaml, |_| {});
+        let (hub, tasks) = (running.hub.clone(), running.tasks.clone());
         Self {
-            app: Arc::new(App::new(&config, hub.clone(), tasks)),
+            app: Arc::new(App::new(&running.config, hub.clone(), tasks)),
             hub,
-            _net: net,
+            _running: running,
         }
     }
 
