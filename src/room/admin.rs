@@ -252,7 +252,7 @@ impl Room {
             Call::ListParticipants(_) => {
                 let all = self.participants.values();
                 Ok(Answer::Participants(
-                    all.map(super::participant::Participant::info).collect(),
+                    all.map(|participant| participant.info()).collect(),
                 ))
             }
             // The directory sees to them.

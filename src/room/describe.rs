@@ -28,7 +28,7 @@ impl Room {
                     && !other.permission.hidden
                     && other.state != participant_info::State::Disconnected
             })
-            .map(Participant::info)
+            .map(|participant| participant.info())
             .collect();
         JoinResponse {
             room: Some(self.info.clone()),

@@ -108,7 +108,7 @@ impl Room {
         let seat = self.resident(identity)?;
         let participant = self.participants.get(&seat);
         let reflection = participant
-            .map(Reflection::of)
+            .map(|participant| Reflection::of(participant))
             .ok_or(CallError::ParticipantNotFound)?;
         let id = ForwardId(self.issue());
         let forward = Forward {
@@ -238,7 +238,7 @@ impl Room {
         if max > 0 && !participant.is_dependent() && people.count() >= max as usize {
             return Err(CallError::RoomFull(max));
         }
-        self.participants.insert(seat, participant);
+        self.participants.insert(seat, Box::new(participant));
         self.identities.insert(identity.clone(), seat);
         self.guests.insert(id, seat);
         self.counts_changed(now);

@@ -170,7 +170,7 @@ impl Room {
             expires: Some((now.at + JOIN_TIMEOUT, DisconnectReason::JoinFailure)),
             ..Participant::new(now, seat, sid, identity.clone(), worker, claims)
         };
-        self.participants.insert(seat, participant);
+        self.participants.insert(seat, Box::new(participant));
         self.identities.insert(identity, seat);
         self.sessions.insert(session, seat);
         seat

@@ -192,7 +192,8 @@ pub struct Room {
     number: u32,
     next_id: u32,
     next_seat: u32,
-    participants: BTreeMap<Seat, Participant>,
+    /// Boxed: the nodes of a map that grows at its end are half empty.
+    participants: BTreeMap<Seat, Box<Participant>>,
     identities: HashMap<Identity, Seat>,
     sessions: HashMap<SessionId, Seat>,
     transports: HashMap<TransportId, Seat>,
@@ -381,7 +382,10 @@ impl Room {
 
     /// Whether nobody is present but agents, recorders and participants of other rooms, which do not keep a room alive.
     pub(super) fn is_deserted(&self) -> bool {
-        !self.participants.values().any(Participant::keeps_room)
+        !self
+            .participants
+            .values()
+            .any(|participant| participant.keeps_room())
     }
 
     /// The worker that most participants of this room have.
@@ -405,7 +409,7 @@ impl Room {
     pub fn next_timeout(&self) -> Option<Instant> {
         self.participants
             .values()
-            .flat_map(Participant::deadlines)
+            .flat_map(|participant| participant.deadlines())
             .chain(self.ends_at)
             .chain(self.update.next_timeout())
             .chain(self.speakers.next_timeout())
@@ -560,7 +564,7 @@ impl Room {
     }
 
     fn participant(&self, seat: Seat) -> Option<&Participant> {
-        self.participants.get(&seat)
+        self.participants.get(&seat).map(AsRef::as_ref)
     }
 
     /// The seat of a SID.

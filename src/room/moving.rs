@@ -36,7 +36,7 @@ pub struct Traveller {
 /// A participant between two rooms.
 #[derive(Debug)]
 pub struct Emigrant {
-    participant: Participant,
+    participant: Box<Participant>,
     /// Down tracks of the old room that send their last frames.
     closing: Vec<(DownTrackId, DownOwner)>,
 }
@@ -188,7 +188,8 @@ impl Room {
                 && !other.permission.hidden
                 && other.state != participant_info::State::Disconnected
         });
-        let other_participants: Vec<ParticipantInfo> = others.map(Participant::info).collect();
+        let other_participants: Vec<ParticipantInfo> =
+            others.map(|participant| participant.info()).collect();
         let message = RoomMovedResponse {
             room: Some(self.snapshot()),
             token: self.token_of(now, participant).unwrap_or_default(),

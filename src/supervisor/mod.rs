@@ -38,7 +38,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tracing::Level;
 
-/// Signalling and HTTP need no more threads; media has its own.
+/// Threads of the control plane, at most. On two cores a second one only wakes and waits for the first, beside a media
+/// worker on each.
 const MAX_THREADS: usize = 2;
 
 /// A page of a stack costs memory only once it is touched; this is room enough for a debug build.
@@ -234,7 +235,7 @@ fn complain(text: &str) {
 fn runtime() -> Result<Runtime> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     Builder::new_multi_thread()
-        .worker_threads(cores.min(MAX_THREADS))
+        .worker_threads(cores.div_ceil(2).min(MAX_THREADS))
         .max_blocking_threads(4)
         .thread_stack_size(STACK)
         .thread_name("control")

@@ -19,8 +19,8 @@ const messages = (...args) => (single) => (test) => runPython(test, 'messages', 
 
 async function messagesUnderLoss(test, single) {
   await test.badLine({ loss: 0.05 });
-  // At 5 % each way a lossy message crosses two lossy hops: 90 % is what can be expected of it.
-  await messages('--min-lossy', '0.8')(single)(test);
+  // A lossy message crosses two hops of 5 % each: 90 % come, and of a thousand 85 % nearly always.
+  await messages('--min-lossy', '0.85')(single)(test);
 }
 
 /** A case for one peer connection and one for two. */
