@@ -171,6 +171,32 @@ fn a_reliable_channel_keeps_order_and_loses_nothing() {
 }
 
 #[test]
+fn messages_at_a_steady_pace_cross_a_bad_line_without_piling_up() {
+    for seed in 0..3 {
+        let mut lab = Lab::connected(Link::default());
+        let link = Link {
+            loss: 0.05,
+            delay: ms(50),
+            jitter: ms(20),
+        };
+        lab.set_link(seed, link);
+        for number in 0..1_000u32 {
+            let mut payload = number.to_be_bytes().to_vec();
+            payload.resize(200, 7);
+            let outcome = lab.send(Side::Client, Channel::Reliable, &payload.into());
+            assert_eq!(outcome, SendOutcome::Sent);
+            lab.run(ms(20));
+        }
+        lab.run(secs(4));
+        let numbers: Vec<u32> = messages(&lab, Side::Server, Channel::Reliable)
+            .iter()
+            .map(|m| u32::from_be_bytes(m[..4].try_into().unwrap()))
+            .collect();
+        assert_eq!(numbers, (0..1_000).collect::<Vec<_>>(), "seed {seed}");
+    }
+}
+
+#[test]
 fn empty_and_largest_messages_arrive_as_they_are() {
     let mut lab = Lab::connected(Link::default());
     for len in [0, 1, 65_535, 256 * 1024] {
