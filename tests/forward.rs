@@ -211,7 +211,7 @@ impl Client {
                 let header = Header::parse(datagram).unwrap();
                 let len = self
                     .transport
-                    .open_rtp(datagram, header.payload_offset)
+                    .open_rtp(now(), datagram, header.payload_offset)
                     .unwrap();
                 self.packets.push(datagram[..len].to_vec());
             }

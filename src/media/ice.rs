@@ -36,6 +36,12 @@ const MAX_LEARNED: usize = 128;
 const MOVED: Duration = Duration::from_millis(700);
 /// The same where we nominate, and only see that the peer checks elsewhere; checks are up to 3 s apart.
 const LEFT: Duration = Duration::from_secs(4);
+/// Where the selected path works and nothing is left to try, our own checks wait until no message has come on it for this
+/// long. What the peer sends is authentic too, and browsers check every 2.5 s, so that both ends need not (consent by
+/// the peer's requests, as a lite agent has it). Below [`LEFT`] by more than a round trip.
+const REST: Duration = Duration::from_secs(3);
+/// The agent has nothing left to try when its next check is this far away; those of open questions are closer.
+const CALM: Duration = Duration::from_secs(1);
 /// Messages that wait for a flush.
 const MAX_OUT: usize = 64;
 
@@ -72,6 +78,8 @@ pub(super) struct Ice {
     mapped: Vec<SocketAddr>,
     deadline: Option<Instant>,
     restarting: bool,
+    /// The agent's next check can wait for silence ([`REST`]).
+    rests: bool,
 }
 
 /// A local candidate of the agent.
@@ -117,6 +125,7 @@ impl Ice {
             mapped: Vec::new(),
             deadline: None,
             restarting: false,
+            rests: false,
         };
         let mut candidates: Vec<_> = candidates.iter().collect();
         candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.preference));
@@ -267,10 +276,16 @@ impl Ice {
                 self.selected_heard = Some(now);
             }
         }
-        // At once: the check that a request triggers, and the start of DTLS, must not wait for a timer.
-        self.handle_timeout(now);
+        if elsewhere || !self.rests {
+            // At once: the check that a request triggers, and the start of DTLS, must not wait for a timer.
+            self.handle_timeout(now);
+        } else {
+            self.collect(now);
+            self.postpone();
+        }
         if self.learned + self.mapped.len() > MAX_LEARNED {
             self.begin_anew(now);
+            self.handle_timeout(now);
         }
         if self.path() == Some(path) {
             Heard::Selected
@@ -281,6 +296,20 @@ impl Ice {
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.agent.handle_timeout(now);
+        self.collect(now);
+        self.rests = self.selected.is_some()
+            && !self.restarting
+            && !self.is_cut_off
+            && self.agent.state().is_connected()
+            && self
+                .agent
+                .poll_timeout()
+                .is_some_and(|due| due >= now + CALM);
+        self.postpone();
+    }
+
+    /// Takes what the agent has decided, and what it wants sent.
+    fn collect(&mut self, now: Instant) {
         while let Some(event) = self.agent.poll_event() {
             if let IceAgentEvent::NominatedSend {
                 proto,
@@ -304,7 +333,15 @@ impl Ice {
                     .push_back((place.path, Vec::from(transmit.contents)));
             }
         }
-        self.deadline = self.agent.poll_timeout();
+    }
+
+    /// Sets when the agent is called next.
+    fn postpone(&mut self) {
+        let rest = self
+            .selected_heard
+            .filter(|_| self.rests)
+            .map(|heard| heard + REST);
+        self.deadline = self.agent.poll_timeout().max(rest);
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
@@ -321,12 +358,15 @@ impl Ice {
     }
 
     /// This host has these addresses now: a selected path from another one has ended.
-    pub(super) fn handle_host_addresses(&mut self, host: &[IpAddr]) {
+    pub(super) fn handle_host_addresses(&mut self, now: Instant, host: &[IpAddr]) {
         self.is_cut_off = self.path().is_some_and(|path| {
             !host.is_empty()
                 && !path.local.is_unspecified()
                 && !host.contains(&path.local.to_canonical())
         });
+        if self.is_cut_off {
+            self.handle_timeout(now);
+        }
     }
 
     /// Whether the path was changed because the one before had ended; `true` once.

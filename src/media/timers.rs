@@ -1,10 +1,9 @@
 //! Which piece of a plane wants to be woken when: one ordered queue for a worker, no scan and no tick.
 //!
-//! An entry is cheap to leave behind: whoever is woken looks at its own state and says anew when it wants to be woken
-//! next. A later wish than the one that stands changes nothing, so a packet costs one comparison here.
+//! Each piece has one entry at most. A wish that moves to a later time takes its entry along: an entry left behind would
+//! wake a sleeping thread for nothing, which costs five hundred times what moving it does.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// Whom to wake.
@@ -23,30 +22,42 @@ pub struct Armed(Option<Instant>);
 /// The queue.
 #[derive(Debug, Default)]
 pub struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, Wake)>>,
+    entries: BTreeSet<(Instant, Wake)>,
 }
 
 impl Timers {
-    /// Wakes `wake` at `at` unless it is woken earlier anyway.
+    /// Wakes `wake` at `at` unless it is woken earlier anyway. Where a packet wants something of its own; one comparison
+    /// when it does not matter.
     pub fn arm(&mut self, armed: &mut Armed, wake: Wake, at: Instant) {
-        if armed.0.is_some_and(|set| set <= at) {
+        if armed.0.is_none_or(|set| at < set) {
+            self.set(armed, wake, Some(at));
+        }
+    }
+
+    /// Wakes `wake` at `at` and not before; `None`: not at all.
+    pub fn set(&mut self, armed: &mut Armed, wake: Wake, at: Option<Instant>) {
+        if armed.0 == at {
             return;
         }
-        armed.0 = Some(at);
-        self.heap.push(Reverse((at, wake)));
+        if let Some(set) = armed.0 {
+            self.entries.remove(&(set, wake));
+        }
+        armed.0 = at;
+        self.entries.extend(at.map(|at| (at, wake)));
     }
 
-    /// When the next one is due; may be too early, never too late.
+    /// When the next one is due.
     pub fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+        self.entries.first().map(|(at, _)| *at)
     }
 
-    /// The next one that is due. It must be passed through [`Armed::fired`] before it acts.
+    /// The next one that is due. It must be passed through [`Armed::fired`] before it acts: its piece may be gone, and
+    /// another be in its place.
     pub fn pop(&mut self, now: Instant) -> Option<(Instant, Wake)> {
         if self.next()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse(entry)| entry)
+        self.entries.pop_first()
     }
 }
 
@@ -77,15 +88,42 @@ mod tests {
         timers.arm(&mut armed, Wake::Down(1), ms(20));
         assert_eq!(timers.next(), Some(ms(20)));
         assert_eq!(timers.pop(ms(19)), None);
-        let mut fired = Vec::new();
-        while let Some((at, wake)) = timers.pop(ms(100)) {
-            assert_eq!(wake, Wake::Down(1));
-            if armed.fired(at) {
-                fired.push(at);
-            }
-        }
-        assert_eq!(fired, [ms(20)]);
+        assert_eq!(timers.pop(ms(100)), Some((ms(20), Wake::Down(1))));
+        assert!(armed.fired(ms(20)));
+        assert_eq!(timers.pop(ms(100)), None);
         timers.arm(&mut armed, Wake::Down(1), ms(120));
         assert_eq!(timers.next(), Some(ms(120)));
+    }
+
+    #[test]
+    fn a_wish_that_is_put_off_wakes_nobody_before_its_time() {
+        let start = Instant::now();
+        let ms = |n| start + Duration::from_millis(n);
+        let mut timers = Timers::default();
+        let (mut one, mut two) = (Armed::default(), Armed::default());
+        timers.set(&mut one, Wake::Transport(1), Some(ms(20)));
+        timers.set(&mut two, Wake::Transport(2), Some(ms(30)));
+        timers.set(&mut one, Wake::Transport(1), Some(ms(50)));
+        assert_eq!(timers.next(), Some(ms(30)));
+        timers.set(&mut two, Wake::Transport(2), None);
+        assert_eq!(timers.next(), Some(ms(50)));
+        assert_eq!(timers.pop(ms(60)), Some((ms(50), Wake::Transport(1))));
+        assert!(!two.fired(ms(30)));
+        assert_eq!(timers.next(), None);
+    }
+
+    /// A transport that was closed leaves its entry; the one that gets its place has its own wish.
+    #[test]
+    fn what_a_gone_piece_left_behind_does_not_fire_for_its_successor() {
+        let start = Instant::now();
+        let ms = |n| start + Duration::from_millis(n);
+        let mut timers = Timers::default();
+        timers.set(&mut Armed::default(), Wake::Transport(1), Some(ms(20)));
+        let mut successor = Armed::default();
+        timers.set(&mut successor, Wake::Transport(1), Some(ms(40)));
+        let (at, _) = timers.pop(ms(60)).unwrap();
+        assert!(!successor.fired(at));
+        let (at, _) = timers.pop(ms(60)).unwrap();
+        assert!(successor.fired(at));
     }
 }

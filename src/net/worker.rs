@@ -273,7 +273,7 @@ impl Worker {
     fn take_input(&mut self, now: Instant, input: Input) {
         let command = match input {
             Input::Addresses { candidates, host } => {
-                self.plane.set_candidates(candidates, &host);
+                self.plane.set_candidates(now, candidates, &host);
                 return;
             }
             Input::Command(command) => command,

@@ -586,7 +586,7 @@ impl Room {
 
 /// How long a participant may take to connect (livekit 1.13.5: one minute).
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a participant without any path is kept; with the 14 to 16 s of consent this stays under 20 s.
+/// How long a participant without any path is kept; with the 14 s of consent this stays under 20 s.
 const DISCONNECT_GRACE: Duration = Duration::from_secs(3);
 /// Non-publishers' changes are told at this beat (livekit 1.13.5 `subscriberUpdateInterval`).
 const UPDATE_BEAT: Duration = Duration::from_secs(3);

@@ -223,10 +223,9 @@ impl Plane {
             down.report_at,
             down.key_frame_timeout(feed).filter(|_| is_connected),
         ];
-        if let Some(at) = timeouts.into_iter().flatten().min() {
-            let at = at.max(now + SHORTEST);
-            self.timers.arm(&mut down.armed, Wake::Down(place), at);
-        }
+        let at = timeouts.into_iter().flatten().min();
+        let at = at.map(|at| at.max(now + SHORTEST));
+        self.timers.set(&mut down.armed, Wake::Down(place), at);
         let up = feed.up;
         if let Some(spatial) = wish {
             self.request_key_frame(up, spatial);
@@ -349,10 +348,9 @@ impl Plane {
             peer.key_frame_at,
             peer.quality_at,
         ];
-        if let Some(at) = timeouts.into_iter().flatten().min() {
-            let at = at.max(now + SHORTEST);
-            self.timers.arm(&mut peer.armed, Wake::Transport(place), at);
-        }
+        let at = timeouts.into_iter().flatten().min();
+        let at = at.map(|at| at.max(now + SHORTEST));
+        self.timers.set(&mut peer.armed, Wake::Transport(place), at);
         for path in paths {
             if !self.by_path.contains_key(&path) {
                 self.learn_path(place, path);

@@ -224,10 +224,20 @@ impl Plane {
 
     /// The addresses have changed: transports opened from now on tell these, and those whose path begins at one that
     /// `host` has not look for another.
-    pub fn set_candidates(&mut self, candidates: Vec<LocalCandidate>, host: &[IpAddr]) {
+    pub fn set_candidates(
+        &mut self,
+        now: Instant,
+        candidates: Vec<LocalCandidate>,
+        host: &[IpAddr],
+    ) {
+        self.now = now;
         self.config.candidates = candidates;
-        for peer in self.peers.iter_mut() {
-            peer.transport.handle_host_addresses(host);
+        let places: Vec<_> = self.peer_of.values().copied().collect();
+        for place in places {
+            if let Some(peer) = self.peers.get_mut(place) {
+                peer.transport.handle_host_addresses(now, host);
+                self.touch(place);
+            }
         }
     }
 

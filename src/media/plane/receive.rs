@@ -109,7 +109,7 @@ impl Plane {
     ) -> Result<(), Drop> {
         let place = self.find_path(path)?;
         let peer = self.peers.get_mut(place).ok_or(Drop::UnknownPath)?;
-        let len = peer.transport.open_rtcp(datagram).map_err(fault)?;
+        let len = peer.transport.open_rtcp(now, datagram).map_err(fault)?;
         self.handle_rtcp(now, place, &datagram[..len], sink);
         Ok(())
     }
@@ -120,7 +120,7 @@ impl Plane {
         let peer = self.peers.get_mut(place).ok_or(Drop::UnknownPath)?;
         let len = peer
             .transport
-            .open_rtp(datagram, header.payload_offset)
+            .open_rtp(now, datagram, header.payload_offset)
             .map_err(fault)?;
         let packet = &datagram[..len];
         self.counters.packets_in += 1;

@@ -34,8 +34,6 @@ use std::time::{Duration, Instant};
 
 /// Silence after which a peer counts as gone. Browsers check every 2.5 s (Chromium) or 5 s (Firefox).
 pub const SILENCE: Duration = Duration::from_secs(14);
-/// How often the mark that media left behind is turned into a time. With [`SILENCE`] it makes 16 s at most.
-const TICK: Duration = Duration::from_secs(2);
 /// Datagrams kept until the peer's description is known.
 const MAX_EARLY: usize = 8;
 /// DTLS datagrams that wait for a path.
@@ -124,15 +122,14 @@ pub struct Transport {
     ended: bool,
     /// SCTP may have something to send.
     dirty: bool,
-    /// Media or data was accepted since the last tick.
-    heard: bool,
     /// When anything authentic came last.
     heard_at: Instant,
     /// The same, on the selected path alone.
     selected_at: Instant,
     told: Option<Path>,
     now: Instant,
-    tick: Option<Instant>,
+    /// When to look whether the peer is gone; what was heard since does not move it.
+    silent_at: Option<Instant>,
 }
 
 impl Transport {
@@ -160,12 +157,11 @@ impl Transport {
             stuck: false,
             ended: false,
             dirty: false,
-            heard: false,
             heard_at: now,
             selected_at: now,
             told: None,
             now,
-            tick: None,
+            silent_at: None,
         }
     }
 
@@ -220,8 +216,9 @@ impl Transport {
     }
 
     /// The addresses of this host have changed to these.
-    pub fn handle_host_addresses(&mut self, host: &[IpAddr]) {
-        self.ice.handle_host_addresses(host);
+    pub fn handle_host_addresses(&mut self, now: Instant, host: &[IpAddr]) {
+        self.now = now;
+        self.ice.handle_host_addresses(now, host);
     }
 
     /// Takes a STUN message that the demultiplexer gave to this transport. `true`: it was authentic, or is kept until
@@ -259,12 +256,13 @@ impl Transport {
             self.keep(None, datagram);
             return;
         };
+        let mut heard = false;
         let mut records = Records {
             now,
             opens: self.opens_channels,
             is_client: dtls.role() == DtlsRole::Client,
             channels: &mut self.channels,
-            heard: &mut self.heard,
+            heard: &mut heard,
         };
         let out = &mut self.out;
         dtls.handle(
@@ -273,24 +271,35 @@ impl Transport {
             &mut |packet| push(out, packet),
             &mut |record| records.take(record),
         );
+        if heard {
+            self.heard_at = now;
+            self.selected_at = now;
+        }
         self.dirty = true;
         self.advance(now);
     }
 
     /// Opens an RTP packet in place; `header_len` is the whole header, CSRCs and extensions included. Returns the
     /// length of header and payload; after a fault the payload is worthless.
-    pub fn open_rtp(&mut self, packet: &mut [u8], header_len: usize) -> Result<usize, SrtpFault> {
+    pub fn open_rtp(
+        &mut self,
+        now: Instant,
+        packet: &mut [u8],
+        header_len: usize,
+    ) -> Result<usize, SrtpFault> {
         let opener = self.opener.as_mut().ok_or(SrtpFault::NoKeys)?;
         let len = opener.open_rtp(packet, header_len)?;
-        self.heard = true;
+        self.heard_at = now;
+        self.selected_at = now;
         Ok(len)
     }
 
     /// Opens a compound RTCP packet in place and returns its length.
-    pub fn open_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpFault> {
+    pub fn open_rtcp(&mut self, now: Instant, packet: &mut [u8]) -> Result<usize, SrtpFault> {
         let opener = self.opener.as_mut().ok_or(SrtpFault::NoKeys)?;
         let len = opener.open_rtcp(packet)?;
-        self.heard = true;
+        self.heard_at = now;
+        self.selected_at = now;
         Ok(len)
     }
 
@@ -374,7 +383,7 @@ impl Transport {
             .as_ref()
             .filter(|_| self.life != Life::Lost)
             .and_then(|channels| channels.next_timeout());
-        [self.ice.next_timeout(), dtls, channels, self.tick]
+        [self.ice.next_timeout(), dtls, channels, self.silent_at]
             .into_iter()
             .flatten()
             .min()
@@ -517,22 +526,17 @@ impl Transport {
 
     fn check_silence(&mut self, now: Instant) {
         if self.life != Life::Connected {
-            self.tick = None;
+            self.silent_at = None;
             return;
-        }
-        if self.heard {
-            self.heard = false;
-            self.heard_at = now;
-            self.selected_at = now;
         }
         let silent = |since| now.saturating_duration_since(since) >= SILENCE;
         if silent(self.heard_at) || !self.ice.is_valid() && silent(self.selected_at) {
             self.life = Life::Lost;
-            self.tick = None;
+            self.silent_at = None;
             self.events.push_back(TransportEvent::Disconnected);
             return;
         }
-        self.tick = Some((self.heard_at + SILENCE).min(now + TICK));
+        self.silent_at = Some(self.heard_at + SILENCE);
     }
 
     fn tell_stuck(&mut self) {
@@ -547,7 +551,7 @@ impl Transport {
         if self.life != Life::Closed {
             self.life = Life::Closed;
             self.ended = true;
-            self.tick = None;
+            self.silent_at = None;
             if let Some(dtls) = &mut self.dtls {
                 let out = &mut self.out;
                 dtls.close(&mut |packet| push(out, packet));

@@ -241,9 +241,9 @@ impl Client {
         match datagram.first() {
             Some(128..=191) if datagram.len() >= 12 => {
                 if is_rtcp(datagram) {
-                    self.take_rtcp(datagram);
+                    self.take_rtcp(now, datagram);
                 } else if self.payload_types.contains(&(datagram[1] & 0x7f)) {
-                    self.take_rtp(origin, datagram);
+                    self.take_rtp(now, origin, datagram);
                 }
                 return false;
             }
@@ -267,7 +267,7 @@ impl Client {
         true
     }
 
-    fn take_rtp(&mut self, origin: Instant, packet: &mut [u8]) {
+    fn take_rtp(&mut self, now: Instant, origin: Instant, packet: &mut [u8]) {
         self.counts.received += 1;
         self.wire_len = packet.len();
         self.highest_seq = u16::from_be_bytes([packet[2], packet[3]]);
@@ -277,7 +277,7 @@ impl Client {
         };
         let opened = Header::parse(packet)
             .ok()
-            .and_then(|header| transport.open_rtp(packet, header.payload_offset).ok());
+            .and_then(|header| transport.open_rtp(now, packet, header.payload_offset).ok());
         let Some(len) = opened else {
             self.counts.wrong += 1;
             return;
@@ -294,15 +294,15 @@ impl Client {
         }
         self.last_number = number;
         self.counts.verified += 1;
-        let now = origin.elapsed().as_nanos() as u64;
-        self.counts.delays.push(now.saturating_sub(time));
+        let elapsed = origin.elapsed().as_nanos() as u64;
+        self.counts.delays.push(elapsed.saturating_sub(time));
     }
 
-    fn take_rtcp(&mut self, packet: &mut [u8]) {
+    fn take_rtcp(&mut self, now: Instant, packet: &mut [u8]) {
         let Some(transport) = &mut self.transport else {
             return;
         };
-        let Ok(len) = transport.open_rtcp(packet) else {
+        let Ok(len) = transport.open_rtcp(now, packet) else {
             return;
         };
         for feedback in rtcp::parse(&packet[..len]).flatten() {

@@ -637,14 +637,14 @@ impl Lab {
                 self.collect_person(person);
             }
             _ if crate::rtp::header::is_rtcp(&datagram) => {
-                let len = participant.transport.open_rtcp(&mut datagram).unwrap();
+                let len = participant.transport.open_rtcp(now, &mut datagram).unwrap();
                 self.take_rtcp(person, &datagram[..len]);
             }
             _ => {
                 let header = Header::parse(&datagram).unwrap();
                 let len = participant
                     .transport
-                    .open_rtp(&mut datagram, header.payload_offset)
+                    .open_rtp(now, &mut datagram, header.payload_offset)
                     .unwrap();
                 let packet = &datagram[..len];
                 let found = Found::extract(packet, &header, &EXTENSIONS);

@@ -98,6 +98,10 @@ pub(super) struct Lab {
     description_at: Option<Instant>,
     /// The client's latest check.
     check: Vec<u8>,
+    /// Checks of the server's own.
+    checks: usize,
+    /// Where the server sees the client.
+    client_seen: SocketAddr,
 }
 
 /// Gathers what a transport sends.
@@ -177,6 +181,8 @@ impl Lab {
             undeliverable: 0,
             description_at: None,
             check: Vec::new(),
+            checks: 0,
+            client_seen: CLIENT,
         };
         let to_client = lab.description(Side::Server);
         lab.client.transport.set_remote(now, &to_client, None);
@@ -279,6 +285,20 @@ impl Lab {
         let check = self.check.clone();
         assert!(self.server.transport.handle_stun(self.now, &path, &check));
         self.collect(Side::Server);
+    }
+
+    /// A browser's regular check: the latest one again.
+    pub(super) fn repeat_check(&mut self) {
+        self.repeat_check_from(self.client_seen);
+    }
+
+    /// From now on the client is seen at another address, and not reached at the one before.
+    pub(super) fn rebind_client(&mut self, address: SocketAddr) {
+        self.client_seen = address;
+    }
+
+    pub(super) fn checks(&self) -> usize {
+        self.checks
     }
 
     pub(super) fn largest(&self) -> usize {
@@ -423,15 +443,16 @@ impl Lab {
             Side::Client => {
                 path.remote.port() == SERVER.port() && self.addresses.contains(&path.remote.ip())
             }
-            Side::Server => path.remote == CLIENT,
+            Side::Server => path.remote == self.client_seen,
         };
+        self.checks += usize::from(from == Side::Server && datagram[..2] == [0, 1]);
         if !target {
             self.undeliverable += 1;
             return;
         }
         // The other end's view of the same way.
         let (local, remote) = match from {
-            Side::Client => (path.remote.ip(), CLIENT),
+            Side::Client => (path.remote.ip(), self.client_seen),
             Side::Server => {
                 let source = if path.local.is_unspecified() {
                     self.addresses[0]

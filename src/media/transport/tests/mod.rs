@@ -57,7 +57,8 @@ fn media_flows(lab: &mut Lab, from: Side, index: u64) -> bool {
     };
     let len = sealer.seal_rtp(&mut packet, 12, 17, index);
     let to = from.other();
-    match lab.transport(to).open_rtp(&mut packet[..len], 12) {
+    let now = lab.now();
+    match lab.transport(to).open_rtp(now, &mut packet[..len], 12) {
         Ok(plain) => &packet[12..plain] == b"media",
         Err(_) => false,
     }
@@ -346,7 +347,7 @@ fn the_same_description_again_changes_nothing() {
 }
 
 #[test]
-fn a_vanished_peer_is_noticed_within_sixteen_seconds() {
+fn a_vanished_peer_is_noticed_after_fourteen_seconds() {
     for options in [
         Options::default(),
         Options {
@@ -422,6 +423,67 @@ fn a_peer_that_only_listens_is_not_gone() {
     }
 }
 
+/// Each check costs both ends a wake, and what the peer's own checks say is as good.
+#[test]
+fn a_peer_that_checks_is_not_checked_and_a_silent_one_is() {
+    for server_offers in [false, true] {
+        let mut lab = Lab::new(
+            1,
+            Link::default(),
+            Options {
+                server_offers,
+                ..Options::default()
+            },
+        );
+        lab.run(secs(10));
+        let before = lab.checks();
+        for _ in 0..30 {
+            lab.repeat_check();
+            lab.run(secs(2));
+        }
+        assert_eq!(lab.checks(), before, "server offers: {server_offers}");
+        lab.set_link(
+            2,
+            Link {
+                loss: 1.0,
+                ..Link::default()
+            },
+        );
+        lab.run(secs(6));
+        assert!(lab.checks() > before, "server offers: {server_offers}");
+    }
+}
+
+#[test]
+fn a_peer_whose_address_is_mapped_anew_is_followed() {
+    for server_offers in [false, true] {
+        let mut lab = Lab::new(
+            1,
+            Link::default(),
+            Options {
+                server_offers,
+                ..Options::default()
+            },
+        );
+        lab.run(secs(20));
+        let address = SocketAddr::from(([192, 168, 1, 77], 6666));
+        lab.rebind_client(address);
+        for _ in 0..3 {
+            lab.run(ms(2_500));
+            lab.repeat_check();
+        }
+        lab.run(ms(500));
+        assert_eq!(
+            lab.transport(Side::Server).path().map(|path| path.remote),
+            Some(address),
+            "server offers: {server_offers}"
+        );
+        assert!(media_flows(&mut lab, Side::Server, 1));
+        let gone = TransportEvent::Disconnected;
+        assert_eq!(count(&lab, Side::Server, &gone), 0);
+    }
+}
+
 #[test]
 fn the_peer_closing_is_told_after_its_last_message() {
     let mut lab = Lab::connected(Link::default());
@@ -470,7 +532,9 @@ fn media_follows_to_a_new_address_of_ours_at_once() {
         );
         lab.run(secs(3));
         lab.set_server_addresses(vec![new]);
-        lab.transport(Side::Server).handle_host_addresses(&[new]);
+        let now = lab.now();
+        lab.transport(Side::Server)
+            .handle_host_addresses(now, &[new]);
         lab.run(secs(2));
         assert_eq!(
             lab.transport(Side::Server).path().map(|path| path.local),
@@ -489,7 +553,9 @@ fn addresses_that_change_without_touching_the_path_change_nothing() {
     let before = lab.transport(Side::Server).path().copied();
     let host = [SERVER.ip(), IpAddr::from([10, 0, 0, 5])];
     lab.set_server_addresses(host.to_vec());
-    lab.transport(Side::Server).handle_host_addresses(&host);
+    let now = lab.now();
+    lab.transport(Side::Server)
+        .handle_host_addresses(now, &host);
     lab.run(secs(20));
     let moved = TransportEvent::PathChanged { moved: true };
     assert_eq!(count(&lab, Side::Server, &moved), 0);
@@ -601,8 +667,8 @@ fn noise_of_every_kind_is_survived() {
         let server = lab.transport(Side::Server);
         assert!(!server.handle_stun(now, &path, &bytes));
         server.handle_dtls(now, &bytes);
-        assert!(server.open_rtp(&mut bytes.clone(), 12).is_err());
-        assert!(server.open_rtcp(&mut bytes).is_err());
+        assert!(server.open_rtp(now, &mut bytes.clone(), 12).is_err());
+        assert!(server.open_rtcp(now, &mut bytes).is_err());
     }
     lab.run(secs(5));
     assert!(lab.transport(Side::Server).is_connected());
