@@ -20,6 +20,8 @@ pub(super) struct Connection {
     pub(super) negotiator: Negotiator,
     /// ICE and DTLS stand.
     pub(super) connected: bool,
+    /// Our credentials as the worker knows them.
+    local: IceCredentials,
     /// What the worker was told of the peer.
     pub(super) remote: Option<RemoteTransport>,
     /// Trickled before the peer's SDP.
@@ -48,6 +50,7 @@ impl Connection {
         Self {
             transport,
             target,
+            local: negotiator.local().clone(),
             negotiator,
             connected: false,
             remote: None,
@@ -71,6 +74,16 @@ impl Connection {
             Some(last) => quiet.max(last + DEBOUNCE_BUSY),
             None => quiet,
         });
+    }
+
+    /// Our credentials when an ICE restart has changed them since the worker was told; then it has to be told now.
+    pub(super) fn take_new_local(&mut self) -> Option<IceCredentials> {
+        let local = self.negotiator.local();
+        if *local == self.local {
+            return None;
+        }
+        self.local = local.clone();
+        Some(self.local.clone())
     }
 
     pub(super) fn keep_early(&mut self, candidate: RemoteCandidate) {

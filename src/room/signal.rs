@@ -27,9 +27,6 @@ impl Room {
         let Some(participant) = self.participants.get(&seat) else {
             return Ok(());
         };
-        if !participant.single_pc && !participant.permission.can_publish {
-            return Ok(());
-        }
         if participant.main.is_none() {
             self.open_main(seat, Role::Publisher);
         }
@@ -86,10 +83,7 @@ impl Room {
         connection.negotiated = Some(now.at);
         connection.trickled &= !answer.restarted;
         let transport = connection.transport;
-        let restart = answer
-            .restarted
-            .then(|| connection.negotiator.local().clone());
-        self.set_remote(seat, connection, answer.remote, restart);
+        self.set_remote(seat, connection, answer.remote);
         let worker = self.participants.get(&seat).map(|p| p.worker);
         if let Some(worker) = worker {
             for candidate in answer.candidates {
@@ -250,7 +244,7 @@ impl Room {
         let result = match accepted {
             Ok(accepted) => {
                 let transport = connection.transport;
-                self.set_remote(seat, &mut connection, accepted.remote, None);
+                self.set_remote(seat, &mut connection, accepted.remote);
                 if let Some(worker) = self.participants.get(&seat).map(|p| p.worker) {
                     for candidate in accepted.candidates {
                         self.command(
@@ -284,18 +278,18 @@ impl Room {
         }
     }
 
-    /// Tells the worker the peer's side when it is new, and what was trickled before it.
+    /// Tells the worker the peer's side when it or our own is new, and what was trickled before it.
     fn set_remote(
         &mut self,
         seat: Seat,
         connection: &mut super::connection::Connection,
         remote: RemoteTransport,
-        local: Option<crate::plan::IceCredentials>,
     ) {
         let Some(worker) = self.participants.get(&seat).map(|p| p.worker) else {
             return;
         };
         let id = connection.transport;
+        let local = connection.take_new_local();
         if connection.remote.as_ref() != Some(&remote) || local.is_some() {
             connection.remote = Some(remote.clone());
             self.command(worker, Command::SetRemote { id, remote, local });

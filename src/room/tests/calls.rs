@@ -144,6 +144,32 @@ impl Lab {
     }
 }
 
+/// The offer of two connections opens the data channels, whatever else may be sent.
+#[test]
+fn whoever_may_send_data_alone_has_its_offer_answered() {
+    let mut lab = Lab::new();
+    let alice = lab
+        .join_with("alice", |join| {
+            join.single_pc = false;
+            join.claims.video.as_mut().unwrap().can_publish = Some(false);
+        })
+        .unwrap();
+    lab.heard(alice);
+    let sdp = include_str!("../../../tests/fixtures/chromium-v0-publish.sdp");
+    lab.commands.clear();
+    lab.request(alice, signal_request::Message::Offer(offer(sdp, 1)));
+    assert!(
+        lab.heard(alice)
+            .iter()
+            .any(|message| matches!(message, signal_response::Message::Answer(_)))
+    );
+    let received = lab.commands.iter().find_map(|command| match command {
+        Command::SetReceive { plan, .. } => Some(plan.tracks.len()),
+        _ => None,
+    });
+    assert_eq!(received, Some(0));
+}
+
 #[test]
 fn audio_is_announced_with_its_sdp_and_simulcast_with_its_first_packet() {
     let call = Call::new([0, 0]);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::protocol::livekit::{
-    SimulateScenario, SyncState, TrackPublishedResponse, simulate_scenario,
+    SessionDescription, SimulateScenario, SyncState, TrackPublishedResponse, simulate_scenario,
 };
 use std::net::SocketAddr;
 
@@ -186,6 +186,45 @@ fn a_client_whose_media_is_gone_is_asked_to_resume_and_stays_until_its_time_is_u
     assert!(lab.room.is_empty());
 }
 
+/// Our offer's ICE user fragment, and its id.
+fn offered(heard: &[signal_response::Message]) -> Option<(String, u32)> {
+    heard.iter().find_map(|message| match message {
+        signal_response::Message::Offer(offer) => offer
+            .sdp
+            .lines()
+            .find_map(|line| line.strip_prefix("a=ice-ufrag:"))
+            .map(|ufrag| (ufrag.to_owned(), offer.id)),
+        _ => None,
+    })
+}
+
+/// A browser's answer to an offer of data channels alone.
+fn accept(lab: &mut Lab, session: SessionId, id: u32, ufrag: &str) {
+    let recorded = include_str!("../../../tests/fixtures/chromium-v0-accept.sdp");
+    let (data, _) = recorded.split_once("m=audio").unwrap();
+    let answer = SessionDescription {
+        r#type: "answer".to_owned(),
+        sdp: data
+            .replace("BUNDLE 0 1 2", "BUNDLE 0")
+            .replace("Zx9+", ufrag),
+        id,
+        ..Default::default()
+    };
+    lab.request(session, signal_request::Message::Answer(answer));
+}
+
+fn resume_with_two_connections(lab: &mut Lab, sid: &str) -> SessionId {
+    lab.join_with("alice", |join| {
+        join.single_pc = false;
+        join.resume = Some(Resume {
+            participant_sid: sid.to_owned(),
+            reason: ReconnectReason::RrUnknown,
+            sync_state: None,
+        });
+    })
+    .unwrap()
+}
+
 #[test]
 fn an_old_client_gets_an_offer_that_restarts_ice() {
     let mut lab = Lab::new();
@@ -194,31 +233,42 @@ fn an_old_client_gets_an_offer_that_restarts_ice() {
         .unwrap();
     lab.connect();
     let sid = sid_of(&lab, first);
-    let ufrag = |heard: &[signal_response::Message]| {
-        heard.iter().find_map(|message| match message {
-            signal_response::Message::Offer(offer) => offer
-                .sdp
-                .lines()
-                .find_map(|line| line.strip_prefix("a=ice-ufrag:"))
-                .map(str::to_owned),
+    let (before, _) = offered(&lab.heard(first)).expect("an offer");
+    gone(&mut lab, first);
+    let second = resume_with_two_connections(&mut lab, &sid);
+    let (after, _) =
+        offered(&lab.heard(second)).expect("an offer, though the last one was never answered");
+    assert_ne!(before, after);
+}
+
+/// Otherwise the worker would know the client's new credentials and not ours, and take no check of either generation.
+#[test]
+fn the_worker_learns_both_sides_of_a_restart_that_we_offered() {
+    let mut lab = Lab::new();
+    let first = lab
+        .join_with("alice", |join| join.single_pc = false)
+        .unwrap();
+    lab.connect();
+    let sid = sid_of(&lab, first);
+    let (_, id) = offered(&lab.heard(first)).expect("an offer");
+    accept(&mut lab, first, id, "first");
+    lab.commands.clear();
+    gone(&mut lab, first);
+    let second = resume_with_two_connections(&mut lab, &sid);
+    let (ours, id) = offered(&lab.heard(second)).expect("an offer");
+    accept(&mut lab, second, id, "second");
+    let told: Vec<_> = lab
+        .commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::SetRemote { remote, local, .. } => Some((
+                remote.ice.ufrag.as_str(),
+                local.as_ref().map(|local| local.ufrag.as_str()),
+            )),
             _ => None,
         })
-    };
-    let before = ufrag(&lab.heard(first)).expect("an offer");
-    gone(&mut lab, first);
-    let second = lab
-        .join_with("alice", |join| {
-            join.single_pc = false;
-            join.resume = Some(Resume {
-                participant_sid: sid,
-                reason: ReconnectReason::RrUnknown,
-                sync_state: None,
-            });
-        })
-        .unwrap();
-    let after =
-        ufrag(&lab.heard(second)).expect("an offer, though the last one was never answered");
-    assert_ne!(before, after);
+        .collect();
+    assert_eq!(told, [("second", Some(ours.as_str()))]);
 }
 
 #[test]
