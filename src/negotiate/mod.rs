@@ -201,13 +201,13 @@ pub enum SdpFault {
     /// No ICE credentials.
     #[error("no ICE credentials")]
     NoIce,
-    /// Sections disappeared or changed their kind (RFC 8829 §5.10).
+    /// Sections disappeared or changed their kind (RFC 8829 §5.10), or an answer has others than its offer.
     #[error("media sections changed places")]
     SectionsChanged,
     /// More sections than we keep for one connection.
     #[error("too many media sections")]
     TooManySections,
-    /// An answer without an offer, or with another number of sections.
+    /// An answer to no offer, or to one that was given up.
     #[error("answer does not match the offer")]
     NotOurOffer,
 }

@@ -71,7 +71,9 @@ impl Negotiator {
     /// Gives up the offer that has no answer yet: the client lost it, or its answer was lost. The next offer says
     /// everything again.
     pub fn abandon_offer(&mut self) {
-        self.outstanding = None;
+        if self.outstanding.take().is_some() {
+            self.doubt_inactive();
+        }
     }
 
     /// The id of our offer that has no answer yet.
@@ -93,7 +95,7 @@ impl Negotiator {
                 .zip(&self.sections)
                 .all(|(theirs, ours)| theirs.media == ours.media && theirs.mid == ours.mid);
         if !same {
-            return Err(SdpFault::NotOurOffer);
+            return Err(SdpFault::SectionsChanged);
         }
         self.outstanding = None;
         let remote = RemoteTransport {

@@ -215,9 +215,20 @@ impl Negotiator {
         (missing[0], missing[1])
     }
 
-    /// Forgets what was asked for: the client may never have heard it (a resumed signal connection).
+    /// Forgets what was asked for and told: the client may never have heard it (a resumed signal connection).
     pub fn forget_requests(&mut self) {
         self.asked = Asked::default();
+        self.doubt_inactive();
+    }
+
+    /// The SDP that told of the end of tracks may be lost: it is told again before their sections are used. A client
+    /// that saw one track turn into another at once would show the one as the other.
+    pub(super) fn doubt_inactive(&mut self) {
+        for section in &mut self.sections {
+            if section.slot == Slot::Inactive {
+                section.slot = Slot::Ended;
+            }
+        }
     }
 
     /// A publication ended at our end: its section is no longer read, whatever the client goes on sending.

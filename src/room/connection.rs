@@ -36,6 +36,8 @@ pub(super) struct Connection {
     /// An offer of ours, or a nudge to re-offer, is due.
     pub(super) negotiate_at: Option<Instant>,
     pub(super) negotiated: Option<Instant>,
+    /// Until when our offer is to be answered; `None` without one.
+    pub(super) answer_by: Option<Instant>,
 }
 
 /// Trickled candidates kept before the peer's SDP is there; more are dropped.
@@ -61,6 +63,7 @@ impl Connection {
             published: HashMap::new(),
             negotiate_at: None,
             negotiated: None,
+            answer_by: None,
         }
     }
 

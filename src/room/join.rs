@@ -114,7 +114,8 @@ impl Room {
             self.open_main(seat, Role::Single);
             self.subscribe_to_all(now, seat);
             if let Some(offer) = &join.publisher_offer {
-                self.handle_offer(now, seat, offer);
+                // The mark is all: a client whose very first offer is refused gains nothing by joining anew.
+                let _ = self.try_offer(now, seat, offer);
             }
         } else {
             // The first offer holds the data channels alone; tracks follow in the second (livekit.md 14).

@@ -426,6 +426,7 @@ impl Room {
         let seats: Vec<Seat> = self.participants.keys().copied().collect();
         for seat in seats {
             self.expire(now, seat);
+            self.expire_offer(now, seat);
             self.negotiate_if_due(now, seat);
             self.apply_settings_if_due(now, seat);
             self.announce_if_due(now, seat);

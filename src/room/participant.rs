@@ -332,7 +332,8 @@ impl Participant {
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
         let negotiations = self
             .connections()
-            .filter_map(|connection| connection.negotiate_at);
+            .flat_map(|connection| [connection.negotiate_at, connection.answer_by])
+            .flatten();
         let settings = self.subscriptions.values().filter_map(|s| s.apply_at);
         let announcements = self
             .tracks

@@ -175,6 +175,7 @@ impl Room {
             .and_then(|participant| participant.subscriber.as_mut());
         if let Some(connection) = connection {
             connection.negotiator.abandon_offer();
+            connection.answer_by = None;
             connection.trickled = false;
             connection.restart = Some(local);
         }

@@ -5,20 +5,40 @@ use crate::ids::{Mid, TrackSid, TransportId};
 use crate::negotiate::{self, Bound, Offer, Publish, Role, SdpFault};
 use crate::plan::{Command, DownTrackPlan, Kind, ReceivePlan, RemoteCandidate, RemoteTransport};
 use crate::protocol::livekit::{
-    MediaSectionsRequirement, SessionDescription, SignalTarget, TrickleRequest, signal_response,
+    DisconnectReason, MediaSectionsRequirement, SessionDescription, SignalTarget, TrickleRequest,
+    signal_response,
 };
 use std::collections::HashMap;
+use std::time::Duration;
+
+/// How long a connected client may take to answer our offer (livekit 1.13.5 `transport.go`).
+const ANSWERED: Duration = Duration::from_secs(15);
 
 impl Room {
-    /// An offer of the client: publisher or single connection.
+    /// An offer of the client: publisher or single connection. After one that cannot be answered the two ends disagree
+    /// about the connection for good, so the client joins anew; text that is no SDP at all is ignored (livekit 1.13.5
+    /// `transport.go`).
     pub(super) fn handle_offer(&mut self, now: Now, seat: Seat, offer: &SessionDescription) {
-        if let Err(fault) = self.try_offer(now, seat, offer) {
-            tracing::debug!(room = self.info.name, ?seat, %fault, "offer refused");
-            self.fault("offer refused");
+        match self.try_offer(now, seat, offer) {
+            Ok(()) | Err(SdpFault::Unparsable) => {}
+            Err(_) => self.make_rejoin(now, seat, DisconnectReason::StateMismatch),
         }
     }
 
-    fn try_offer(
+    /// The same, and nothing but a mark when it cannot be answered.
+    pub(super) fn try_offer(
+        &mut self,
+        now: Now,
+        seat: Seat,
+        offer: &SessionDescription,
+    ) -> Result<(), SdpFault> {
+        self.take_offer(now, seat, offer).inspect_err(|fault| {
+            tracing::debug!(room = self.info.name, ?seat, %fault, "offer refused");
+            self.fault("offer refused");
+        })
+    }
+
+    fn take_offer(
         &mut self,
         now: Now,
         seat: Seat,
@@ -241,8 +261,13 @@ impl Room {
             return;
         };
         let accepted = connection.negotiator.accept(&answer.sdp, answer.id);
+        // An answer that comes late, to an offer that was given up, is nobody's fault.
+        let failed = accepted
+            .as_ref()
+            .is_err_and(|fault| *fault != SdpFault::NotOurOffer);
         let result = match accepted {
             Ok(accepted) => {
+                connection.answer_by = None;
                 let transport = connection.transport;
                 self.set_remote(seat, &mut connection, accepted.remote);
                 if let Some(worker) = self.participants.get(&seat).map(|p| p.worker) {
@@ -275,6 +300,26 @@ impl Room {
             for down in refused {
                 self.codec_unsupported(now, seat, down);
             }
+        }
+        if failed {
+            self.make_rejoin(now, seat, DisconnectReason::StateMismatch);
+        }
+    }
+
+    /// Without an answer no further offer can be made: a client that is connected and gives none joins anew.
+    pub(super) fn expire_offer(&mut self, now: Now, seat: Seat) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let Some(connection) = &mut participant.subscriber else {
+            return;
+        };
+        if connection.answer_by.take_if(|at| *at <= now.at).is_some()
+            && connection.connected
+            && participant.session.is_some()
+        {
+            tracing::debug!(room = self.info.name, ?seat, "no answer to our offer");
+            self.make_rejoin(now, seat, DisconnectReason::StateMismatch);
         }
     }
 
@@ -411,6 +456,7 @@ impl Room {
         let restart = connection.take_restart();
         if let Some(offer) = connection.negotiator.offer(restart) {
             connection.negotiated = Some(now.at);
+            connection.answer_by = Some(now.at + ANSWERED);
             self.send(
                 seat,
                 signal_response::Message::Offer(SessionDescription {

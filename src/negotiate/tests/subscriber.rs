@@ -153,12 +153,12 @@ fn answers_to_other_offers_and_with_other_sections_change_nothing() {
     let short = &answer[..answer.find("m=video").unwrap()];
     assert_eq!(
         negotiator.accept(short, 85).unwrap_err(),
-        SdpFault::NotOurOffer
+        SdpFault::SectionsChanged
     );
     let swapped = answer.replace("m=video", "m=audio");
     assert_eq!(
         negotiator.accept(&swapped, 85).unwrap_err(),
-        SdpFault::NotOurOffer
+        SdpFault::SectionsChanged
     );
     assert_eq!(negotiator.offer_outstanding(), Some(offer.id));
     negotiator.accept(answer, 85).unwrap();
@@ -192,6 +192,20 @@ fn a_section_is_told_as_ended_before_it_is_used_again() {
     let third = negotiator.offer(None).unwrap();
     assert_eq!(third.mid_to_track_id["2"], "TR_4");
     assert_eq!(directions(&third.sdp), [on, on, on, on]);
+}
+
+#[test]
+fn an_end_that_was_told_in_an_offer_given_up_is_told_again() {
+    let (mut negotiator, offer) = offered(true);
+    negotiator.accept(&echo(&offer.sdp), 85).unwrap();
+    negotiator.detach(DownTrackId(2));
+    negotiator.offer(None).unwrap();
+    negotiator.abandon_offer();
+    negotiator.attach(down(3, Kind::Video));
+    let again = negotiator.offer(None).unwrap();
+    assert!(!again.mid_to_track_id.contains_key("2"));
+    let ended = &read(&again.sdp).sections[2];
+    assert!(!ended.sends && !ended.receives);
 }
 
 #[test]

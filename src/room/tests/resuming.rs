@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::protocol::livekit::{
-    SessionDescription, SimulateScenario, SyncState, TrackPublishedResponse, simulate_scenario,
+    SessionDescription, SimulateScenario, SyncState, TrackPublishedResponse, leave_request,
+    simulate_scenario,
 };
 use std::net::SocketAddr;
 
@@ -269,6 +270,66 @@ fn the_worker_learns_both_sides_of_a_restart_that_we_offered() {
         })
         .collect();
     assert_eq!(told, [("second", Some(ours.as_str()))]);
+}
+
+#[test]
+fn a_connected_client_that_does_not_answer_joins_anew() {
+    let mut lab = Lab::new();
+    let alice = lab
+        .join_with("alice", |join| join.single_pc = false)
+        .unwrap();
+    let (_, id) = offered(&lab.heard(alice)).expect("an offer");
+    // Whoever is not connected yet has other limits.
+    lab.wait(Duration::from_secs(9));
+    accept(&mut lab, alice, id, "alice");
+    lab.connect();
+    lab.heard(alice);
+    let bob = lab.join_with("bob", |join| join.single_pc = false).unwrap();
+    lab.connect();
+    lab.heard(bob);
+    lab.wait(Duration::from_secs(14));
+    assert!(rejoins(&lab.heard(bob)).is_none());
+    lab.wait(Duration::from_secs(2));
+    assert_eq!(
+        rejoins(&lab.heard(bob)),
+        Some(DisconnectReason::StateMismatch)
+    );
+    assert!(rejoins(&lab.heard(alice)).is_none());
+}
+
+#[test]
+fn after_sdp_that_does_not_fit_a_client_joins_anew_and_after_a_late_answer_nothing_happens() {
+    let mut lab = Lab::new();
+    let alice = lab
+        .join_with("alice", |join| join.single_pc = false)
+        .unwrap();
+    lab.connect();
+    let (_, id) = offered(&lab.heard(alice)).expect("an offer");
+    accept(&mut lab, alice, id + 1, "late");
+    assert!(rejoins(&lab.heard(alice)).is_none());
+    let misfit = SessionDescription {
+        r#type: "answer".to_owned(),
+        sdp: include_str!("../../../tests/fixtures/chromium-v0-accept.sdp").to_owned(),
+        id,
+        ..Default::default()
+    };
+    lab.request(alice, signal_request::Message::Answer(misfit));
+    assert_eq!(
+        rejoins(&lab.heard(alice)),
+        Some(DisconnectReason::StateMismatch)
+    );
+}
+
+/// Why a client is told to join anew.
+fn rejoins(heard: &[signal_response::Message]) -> Option<DisconnectReason> {
+    heard.iter().find_map(|message| match message {
+        signal_response::Message::Leave(leave)
+            if leave.action() == leave_request::Action::Reconnect =>
+        {
+            Some(leave.reason())
+        }
+        _ => None,
+    })
 }
 
 #[test]

@@ -86,11 +86,6 @@ async function browser(test, kind, { cuts = CUTS, singlePeerConnection, receiver
   test.figure(`ms after ${kind} is back`, times);
   test.check(times.every((t) => t !== undefined), `${kind}: bob's video did not come back in round ${times.indexOf(undefined)}`);
   test.check(median(times.map((t) => t ?? Infinity)) <= 2000, `${kind}: back after ${median(times)} ms`);
-  // A path that only seems to be back is given up by a browser after some 15 s.
-  const reconnects = async () => (await bob.events()).filter(([, name]) => /reconnect/i.test(name)).length;
-  const before = await reconnects();
-  await sleep(20_000);
-  test.check(await reconnects() === before, `${kind}: bob lost the server again after the last round`);
   const { given, kept } = await alice.tab.evaluate(() => window.stopNumbers());
   test.figure('messages that the client took and did not send in turn', kept);
   const numbers = async () => (await bob.call('data')).map(([, text]) => Number(text.replaceAll('#', '')));
@@ -153,8 +148,7 @@ export const resumeCases = [
   { name: 'resume-websocket', about: 'the WebSocket is cut ten times', timeout: 180, waits: true, run: (t) => browser(t, 'the WebSocket') },
   { name: 'resume-media', about: 'UDP is cut ten times', timeout: 180, waits: true, run: (t) => browser(t, 'the media') },
   { name: 'resume-both', about: 'both are cut ten times', timeout: 240, waits: true, run: (t) => browser(t, 'both') },
-  { name: 'resume-websocket-v0', about: 'the WebSocket, with two connections', timeout: 240, waits: true, run: (t) => browser(t, 'the WebSocket', { singlePeerConnection: false }) },
-  { name: 'resume-firefox-websocket-v0', about: 'the same in Firefox', timeout: 240, waits: true, run: (t) => browser(t, 'the WebSocket', { singlePeerConnection: false, receiver: 'firefox' }) },
+  { name: 'resume-firefox-websocket-v0', about: 'the WebSocket, in Firefox with two connections', timeout: 240, waits: true, run: (t) => browser(t, 'the WebSocket', { singlePeerConnection: false, receiver: 'firefox' }) },
   { name: 'resume-firefox-both-v0', about: 'both, in Firefox with two connections', timeout: 240, waits: true, run: (t) => browser(t, 'both', { singlePeerConnection: false, receiver: 'firefox' }) },
   { name: 'resume-python-websocket', about: 'the same with the Python SDK', timeout: 180, light: true, run: (t) => python(t, 'the WebSocket') },
   { name: 'resume-python-media', about: 'UDP, with the Python SDK', timeout: 180, light: true, run: (t) => python(t, 'the media') },
