@@ -325,7 +325,10 @@ impl Directory {
         asks.close();
         let mut unanswered = Vec::new();
         while let Some(ask) = asks.recv().await {
-            unanswered.push(ask);
+            // To end is what this room does; the directory waits for the word that it was heard, and not for questions.
+            if !matches!(ask, Ask::ShutDown { .. }) {
+                unanswered.push(ask);
+            }
         }
         let question = Question::Ended {
             name,

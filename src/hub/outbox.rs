@@ -1,7 +1,8 @@
 //! The queue from a room to one session: bounded, with participant updates merged while they wait.
 //!
-//! Written by the room's task, read by the session's. A reader that falls 256 messages or 1 MiB behind loses its
-//! socket, not its participant.
+//! Written by the room's task, read by the session's. A reader that falls too far behind loses its socket, not its
+//! participant. How far must be more than a room says at once to somebody who joins, resumes or may subscribe again: a
+//! message for each track, and one that describes everybody, whatever their metadata.
 
 use crate::protocol::livekit::{ParticipantUpdate, signal_response};
 use crate::protocol::signal::Encoded;
@@ -10,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 /// Messages that may wait.
-const MAX_MESSAGES: usize = 256;
-/// Bytes that may wait.
-const MAX_BYTES: usize = 1 << 20;
+const MAX_MESSAGES: usize = 4096;
+/// Bytes that may wait beside the largest message. Most are shared with the queues of others.
+const MAX_BYTES: usize = 4 << 20;
 
 /// What a session sends to its client.
 #[derive(Debug, Clone)]
@@ -31,6 +32,17 @@ struct Queue {
     ended: bool,
     /// Nobody reads any more.
     abandoned: bool,
+}
+
+impl Queue {
+    /// Bytes of the largest message that waits.
+    fn largest(&self) -> usize {
+        let lens = self.waiting.iter().map(|outgoing| match outgoing {
+            Outgoing::Message(message) => message.len(),
+            Outgoing::Close => 0,
+        });
+        lens.max().unwrap_or(0)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -104,7 +116,7 @@ impl OutboxSender {
             }
             let bytes = queue.bytes + message.len();
             if queue.waiting.len() >= MAX_MESSAGES
-                || (bytes > MAX_BYTES && !queue.waiting.is_empty())
+                || (bytes > MAX_BYTES && bytes - queue.largest().max(message.len()) > MAX_BYTES)
             {
                 queue.ended = true;
                 queue.waiting.clear();
@@ -226,12 +238,24 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_falls_behind_is_closed() {
         let (sender, mut outbox) = outbox();
-        let taken = (0..1000)
+        let taken = (0..10_000)
             .take_while(|value| sender.push(pong(*value)))
             .count();
         assert_eq!(taken, MAX_MESSAGES);
         assert!(matches!(outbox.next().await, Some(Outgoing::Close)));
         assert!(outbox.next().await.is_none());
+    }
+
+    /// A joiner's first message holds everybody, with up to 512 KiB of metadata each.
+    #[tokio::test]
+    async fn one_message_may_be_of_any_size_and_others_wait_beside_it() {
+        let (sender, _outbox) = outbox();
+        let of = |bytes: usize| update(&"x".repeat(bytes), 1);
+        assert!(sender.push(of(20 << 20)));
+        let beside = (0..100)
+            .take_while(|value| sender.push(pong(*value)) && sender.push(of(1 << 20)))
+            .count();
+        assert_eq!(beside, 3);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use crate::plan::{Channel, Command};
 use crate::protocol::livekit::{DataPacket, data_packet, participant_info};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Reliable packets are kept this long for those who are just connecting. libwebrtc repeats what it lost of SCTP's
@@ -65,14 +65,14 @@ struct Cached {
 #[derive(Debug, Clone)]
 enum Destination {
     All,
-    Only(Vec<Identity>),
+    Only(HashSet<Identity>),
 }
 
 impl Destination {
     fn includes(&self, participant: &Participant) -> bool {
         match self {
             Self::All => true,
-            Self::Only(list) => list.contains(&participant.identity),
+            Self::Only(named) => named.contains(&participant.identity),
         }
     }
 }
@@ -186,7 +186,9 @@ impl Room {
         if payload.len() > MAX_MESSAGE {
             return false;
         }
-        let to = to.map_or(Destination::All, Destination::Only);
+        let to = to.map_or(Destination::All, |named| {
+            Destination::Only(named.into_iter().collect())
+        });
         self.route_and_keep(now, None, channel, to, payload);
         true
     }
@@ -208,33 +210,31 @@ impl Room {
         true
     }
 
+    /// Those present whom a packet names; everybody when it names nobody. It may name thousands: each is looked up once.
     #[expect(deprecated, reason = "older clients address by these fields")]
     fn destination(&self, packet: &DataPacket) -> Destination {
-        let mut identities: Vec<Identity> = packet
-            .destination_identities
-            .iter()
-            .map(|id| Identity::from(id.as_str()))
-            .collect();
+        let mut identities = &packet.destination_identities;
+        let mut sids: &[String] = &[];
         if let Some(data_packet::Value::User(user)) = &packet.value
             && identities.is_empty()
         {
-            identities.extend(
-                user.destination_identities
-                    .iter()
-                    .map(|id| Identity::from(id.as_str())),
-            );
-            let sids = user.destination_sids.iter();
-            let named = sids.filter_map(|sid| self.participant(self.seat_of(sid)?));
-            identities.extend(named.map(|p| p.identity.clone()));
-            if identities.is_empty() && !user.destination_sids.is_empty() {
-                return Destination::Only(Vec::new());
-            }
+            identities = &user.destination_identities;
+            sids = &user.destination_sids;
         }
-        if identities.is_empty() {
-            Destination::All
-        } else {
-            Destination::Only(identities)
+        if identities.is_empty() && sids.is_empty() {
+            return Destination::All;
         }
+        let identities: HashSet<&str> = identities.iter().map(String::as_str).collect();
+        let sids: HashSet<&str> = sids.iter().map(String::as_str).collect();
+        let named = self.participants.values().filter(|participant| {
+            identities.contains(participant.identity.as_str())
+                || sids.contains(participant.sid.as_str())
+        });
+        Destination::Only(
+            named
+                .map(|participant| participant.identity.clone())
+                .collect(),
+        )
     }
 
     /// One message to all who are ready for it, built once. `true`: for somebody it came too early.

@@ -115,7 +115,7 @@ impl Room {
             self.subscribe_to_all(now, seat);
             if let Some(offer) = &join.publisher_offer {
                 // The mark is all: a client whose very first offer is refused gains nothing by joining anew.
-                let _ = self.try_offer(now, seat, offer);
+                self.try_offer(now, seat, offer).ok();
             }
         } else {
             // The first offer holds the data channels alone; tracks follow in the second (livekit.md 14).

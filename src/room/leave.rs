@@ -25,6 +25,8 @@ impl Room {
         let Some(seat) = self.sessions.remove(&session) else {
             return;
         };
+        // Nobody reads what the task still has for it.
+        self.outputs.push_back(Output::Close(session));
         let Some(participant) = self.participants.get_mut(&seat) else {
             return;
         };

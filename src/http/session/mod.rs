@@ -39,6 +39,8 @@ const FLUSH: Duration = Duration::from_millis(250);
 /// Requests a second that a client may send in the long run, and at once. Busy clients send about ten.
 const RATE: f64 = 500.0;
 const BURST: f64 = 1000.0;
+/// Bytes of a frame that count as one more request: a large one costs the room as much as many.
+const REQUEST_BYTES: f64 = 8192.0;
 
 /// Frames that are no requests; they are ignored up to here.
 const MAX_MALFORMED: u32 = 100;
@@ -169,7 +171,12 @@ impl Reader<'_> {
                 Ok(None | Some(Err(_))) => return End::Gone,
                 Ok(Some(Ok(frame))) => frame,
             };
-            if !self.bucket.take(Instant::now()) {
+            let bytes = match &frame {
+                Message::Binary(bytes) => bytes.len(),
+                Message::Text(text) => text.len(),
+                _ => 0,
+            };
+            if !self.bucket.take(Instant::now(), bytes) {
                 return End::Flood;
             }
             let request = match &frame {
@@ -285,7 +292,7 @@ impl From<Option<Outgoing>> for Next {
     }
 }
 
-/// A token bucket: [`RATE`] a second, [`BURST`] at once.
+/// A token bucket: [`RATE`] a second, [`BURST`] at once, and more for large frames.
 #[derive(Debug)]
 struct Bucket {
     tokens: f64,
@@ -300,10 +307,10 @@ impl Bucket {
         }
     }
 
-    fn take(&mut self, now: Instant) -> bool {
+    fn take(&mut self, now: Instant, bytes: usize) -> bool {
         let gained = now.saturating_duration_since(self.at).as_secs_f64() * RATE;
         self.at = now;
-        self.tokens = (self.tokens + gained).min(BURST) - 1.0;
+        self.tokens = (self.tokens + gained).min(BURST) - 1.0 - bytes as f64 / REQUEST_BYTES;
         if self.tokens < 0.0 {
             self.tokens = 0.0;
             return false;

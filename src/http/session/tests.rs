@@ -8,11 +8,17 @@ use std::convert::Infallible;
 fn the_bucket_lets_a_burst_through_and_then_the_rate() {
     let start = Instant::now();
     let mut bucket = Bucket::new(start);
-    assert_eq!((0..2000).filter(|_| bucket.take(start)).count(), 1000);
+    assert_eq!((0..2000).filter(|_| bucket.take(start, 0)).count(), 1000);
     let later = start + Duration::from_millis(100);
-    assert_eq!((0..2000).filter(|_| bucket.take(later)).count(), 50);
+    assert_eq!((0..2000).filter(|_| bucket.take(later, 0)).count(), 50);
     let much_later = start + Duration::from_secs(3600);
-    assert_eq!((0..2000).filter(|_| bucket.take(much_later)).count(), 1000);
+    assert_eq!(
+        (0..2000).filter(|_| bucket.take(much_later, 0)).count(),
+        1000
+    );
+    let last = much_later + Duration::from_secs(3600);
+    let large = (0..10).filter(|_| bucket.take(last, 2 << 20)).count();
+    assert_eq!(large, 3, "what takes long to read counts as much as many");
 }
 
 fn request(message: signal_request::Message) -> SignalRequest {

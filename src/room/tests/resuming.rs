@@ -154,7 +154,7 @@ fn publications_that_only_the_client_knows_make_it_join_anew() {
     });
     let leave = leave.expect("leave");
     assert_eq!(leave.reason(), DisconnectReason::StateMismatch);
-    assert_eq!(leave.action(), proto::leave_request::Action::Reconnect);
+    assert_eq!(leave.action(), leave_request::Action::Reconnect);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_client_whose_media_is_gone_is_asked_to_resume_and_stays_until_its_time_is_u
     let [signal_response::Message::Leave(leave)] = heard.as_slice() else {
         panic!("{heard:?}")
     };
-    assert_eq!(leave.action(), proto::leave_request::Action::Resume);
+    assert_eq!(leave.action(), leave_request::Action::Resume);
     assert_eq!(lab.closed, [first]);
     let second = resume(&mut lab, "alice", &sid);
     lab.wait(Duration::from_secs(10));
@@ -224,6 +224,17 @@ fn resume_with_two_connections(lab: &mut Lab, sid: &str) -> SessionId {
         });
     })
     .unwrap()
+}
+
+/// The room's task holds a queue for each.
+#[test]
+fn of_a_socket_that_ended_nothing_is_kept_though_the_participant_stays() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    lab.connect();
+    gone(&mut lab, alice);
+    assert_eq!(lab.closed, [alice]);
+    assert!(!lab.room.is_empty());
 }
 
 #[test]
