@@ -11,11 +11,14 @@ use crate::protocol::livekit::{
 use std::net::SocketAddr;
 
 impl Room {
-    /// The client says goodbye; it gets its `leave` back (livekit.md 14).
+    /// The client says goodbye; it gets its `leave` back (livekit.md 14). It may give these reasons; what the server
+    /// alone can know, that it was replaced above all, it cannot say (livekit 1.13.5 `signalhandler.go`).
     pub(super) fn handle_leave(&mut self, now: Now, seat: Seat, leave: &LeaveRequest) {
         let reason = match leave.reason() {
-            DisconnectReason::UnknownReason => DisconnectReason::ClientInitiated,
-            reason => reason,
+            reason @ (DisconnectReason::AgentError
+            | DisconnectReason::UserRejected
+            | DisconnectReason::UserUnavailable) => reason,
+            _ => DisconnectReason::ClientInitiated,
         };
         self.remove(now, seat, reason);
     }
@@ -167,7 +170,6 @@ impl Room {
             self.transports.remove(&id);
         }
         self.data_tracks_ended(participant);
-        // An identity that comes right back is not announced as gone (protocol 11 and up, livekit.md 3.13).
         let was_told = participant.version > 0;
         let is_publisher = participant.is_publisher;
         let info = participant.farewell();
@@ -180,14 +182,15 @@ impl Room {
         } else {
             self.counts_changed(now);
         }
-        if was_told && !replaced {
-            if is_publisher {
-                self.tell(seat, info);
-            } else {
-                self.tell_later(now, seat, info);
-            }
-        } else {
+        if !was_told || replaced {
             self.forget_pending(&info.sid);
+        }
+        if was_told && replaced {
+            self.tell_replaced(info);
+        } else if was_told && is_publisher {
+            self.tell(seat, info);
+        } else if was_told {
+            self.tell_later(now, seat, info);
         }
         if self.is_deserted() && (self.ends_at.is_none() || participant.keeps_room()) {
             self.ends_at = Some(now.at + self.settings.defaults.departure_timeout);

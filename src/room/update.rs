@@ -11,6 +11,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// The first protocol whose clients know a participant again by its identity (livekit 1.13.5
+/// `SupportsIdentityBasedReconnection`).
+const KNOWS_IDENTITIES: u32 = 12;
+
 /// Changes waiting for their beat.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -92,6 +96,28 @@ impl Room {
         let seats: Vec<Seat> = self.participants.keys().copied().collect();
         for other in seats {
             self.send_shared(other, &message);
+        }
+    }
+
+    /// Somebody has come back and takes its own place. Clients that go by SIDs would keep the one before for ever, so
+    /// they hear that it is gone; all others find its identity under another SID, and no gap.
+    pub(super) fn tell_replaced(&mut self, info: ParticipantInfo) {
+        if info.permission.as_ref().is_some_and(|p| p.hidden) {
+            return;
+        }
+        let message = Arc::new(Encoded::new(signal_response::Message::Update(
+            ParticipantUpdate {
+                participants: vec![info],
+            },
+        )));
+        let by_sid: Vec<Seat> = self
+            .participants
+            .values()
+            .filter(|participant| participant.protocol < KNOWS_IDENTITIES)
+            .map(|participant| participant.seat)
+            .collect();
+        for seat in by_sid {
+            self.send_shared(seat, &message);
         }
     }
 

@@ -383,6 +383,78 @@ fn the_same_identity_replaces_the_one_before_without_a_farewell_to_others() {
 }
 
 #[test]
+fn clients_that_go_by_sids_hear_that_a_replaced_participant_is_gone() {
+    let mut lab = Lab::new();
+    let watchers: Vec<SessionId> = [10, 11, 12]
+        .into_iter()
+        .map(|protocol| {
+            let name = format!("watcher {protocol}");
+            let change = |join: &mut Join| join.protocol = protocol;
+            lab.join_with(&name, change).unwrap()
+        })
+        .collect();
+    lab.join("alice");
+    lab.connect();
+    lab.wait(Duration::from_secs(6));
+    lab.said.clear();
+    lab.join("alice");
+    lab.wait(Duration::from_secs(6));
+    let told: Vec<_> = watchers
+        .into_iter()
+        .map(|watcher| farewells(&mut lab, watcher))
+        .collect();
+    let gone = vec![("alice".to_owned(), DisconnectReason::DuplicateIdentity)];
+    assert_eq!(told, [gone.clone(), gone, vec![]]);
+}
+
+#[test]
+fn a_client_cannot_leave_with_a_reason_of_the_server_and_stay_listed_with_the_others() {
+    for (said, told) in [
+        (
+            DisconnectReason::DuplicateIdentity,
+            DisconnectReason::ClientInitiated,
+        ),
+        (
+            DisconnectReason::ServerShutdown,
+            DisconnectReason::ClientInitiated,
+        ),
+        (
+            DisconnectReason::UserRejected,
+            DisconnectReason::UserRejected,
+        ),
+        (DisconnectReason::AgentError, DisconnectReason::AgentError),
+    ] {
+        let mut lab = Lab::new();
+        let alice = lab.join("alice");
+        lab.connect();
+        let bob = lab.join("bob");
+        lab.connect();
+        lab.wait(Duration::from_secs(7));
+        lab.heard(alice);
+        let reason = said as i32;
+        lab.request(
+            bob,
+            signal_request::Message::Leave(LeaveRequest {
+                reason,
+                ..Default::default()
+            }),
+        );
+        lab.wait(Duration::from_secs(6));
+        let gone = farewells(&mut lab, alice);
+        assert_eq!(gone, [("bob".to_owned(), told)], "{said:?}");
+    }
+}
+
+/// Who was said to be gone since the last call, and why.
+fn farewells(lab: &mut Lab, session: SessionId) -> Vec<(String, DisconnectReason)> {
+    let infos = lab.updates(session).into_iter();
+    infos
+        .filter(|info| info.state() == participant_info::State::Disconnected)
+        .map(|info| (info.identity.clone(), info.disconnect_reason()))
+        .collect()
+}
+
+#[test]
 fn a_client_that_leaves_gets_its_leave_back_and_the_others_a_farewell() {
     let mut lab = Lab::new();
     let alice = lab.join("alice");
