@@ -8,6 +8,8 @@ use crate::plan::{Channel, Command};
 use crate::protocol::livekit::{
     DataTrackInfo, DataTrackSubscriberHandles, PublishDataTrackRequest, PublishDataTrackResponse,
     UnpublishDataTrackRequest, UnpublishDataTrackResponse, UpdateDataSubscription,
+    data_track_frame_encoding, data_track_frame_encoding::WellKnownFrameEncoding,
+    data_track_schema_encoding, data_track_schema_encoding::WellKnownSchemaEncoding,
     data_track_subscriber_handles::PublishedDataTrack, request_response, signal_response,
 };
 use bytes::{Bytes, BytesMut};
@@ -18,8 +20,11 @@ use std::collections::BTreeMap;
 const HEADER_LEN: usize = 12;
 /// Data tracks of one participant.
 const MAX_TRACKS: usize = 256;
-/// Characters of a name.
+/// Characters of a name, of the track and of its schema.
 const MAX_NAME: usize = 256;
+/// Bytes of the name of an encoding that is not in the protocol (livekit 1.13.5,
+/// `limit.max_data_track_custom_encoding_length`).
+const MAX_ENCODING: usize = 32;
 
 /// What one participant publishes and gets.
 #[derive(Debug, Default)]
@@ -61,9 +66,10 @@ impl Room {
         &mut self,
         now: Now,
         seat: Seat,
-        request: PublishDataTrackRequest,
+        mut request: PublishDataTrackRequest,
     ) {
         use request_response::Reason;
+        tidy(&mut request);
         let Some(participant) = self.participants.get(&seat) else {
             return;
         };
@@ -83,6 +89,11 @@ impl Room {
             Some((Reason::InvalidHandle, "handle must be 1 to 65535"))
         } else if length == 0 || length > MAX_NAME {
             Some((Reason::InvalidName, "name must have 1 to 256 characters"))
+        } else if !is_described_in_bounds(&request) {
+            Some((
+                Reason::InvalidRequest,
+                "encoding is empty or longer than 32 bytes, or schema name longer than 256 characters",
+            ))
         } else if handle.is_some_and(|handle| tracks.contains_key(&handle)) {
             Some((Reason::DuplicateHandle, "handle is in use"))
         } else if tracks.values().any(|track| track.name == request.name) {
@@ -336,4 +347,43 @@ impl Room {
             );
         }
     }
+}
+
+/// Numbers that no enum has, which have no JSON form, give way to the default.
+fn tidy(request: &mut PublishDataTrackRequest) {
+    request.encryption = request.encryption() as i32;
+    let frames = request.frame_encoding.as_mut().map(|e| &mut e.value);
+    if let Some(Some(data_track_frame_encoding::Value::WellKnown(number))) = frames
+        && WellKnownFrameEncoding::try_from(*number).is_err()
+    {
+        *number = WellKnownFrameEncoding::Unspecified as i32;
+    }
+    let schema = request.schema.as_mut().and_then(|s| s.encoding.as_mut());
+    if let Some(data_track_schema_encoding::Value::WellKnown(number)) =
+        schema.and_then(|encoding| encoding.value.as_mut())
+        && WellKnownSchemaEncoding::try_from(*number).is_err()
+    {
+        *number = WellKnownSchemaEncoding::Unspecified as i32;
+    }
+}
+
+/// Whether names of encodings and schema are such as all can be told.
+fn is_described_in_bounds(request: &PublishDataTrackRequest) -> bool {
+    let frames = match request.frame_encoding.as_ref().map(|e| &e.value) {
+        Some(Some(data_track_frame_encoding::Value::Custom(name))) => Some(name),
+        _ => None,
+    };
+    let encoding = request.schema.as_ref().and_then(|s| s.encoding.as_ref());
+    let schema = match encoding.map(|encoding| &encoding.value) {
+        Some(Some(data_track_schema_encoding::Value::Custom(name))) => Some(name),
+        _ => None,
+    };
+    frames
+        .into_iter()
+        .chain(schema)
+        .all(|name| (1..=MAX_ENCODING).contains(&name.len()))
+        && request
+            .schema
+            .as_ref()
+            .is_none_or(|schema| schema.name.chars().count() <= MAX_NAME)
 }

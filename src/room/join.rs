@@ -2,13 +2,14 @@
 
 use super::connection::Connection;
 use super::participant::{Participant, Permission, TOKEN_REFRESH, kind_of};
+use super::track::known;
 use super::{JOIN_TIMEOUT, Now, Output, Place, Room, RoomCommand, Seat, SessionId};
 use crate::ids::{Identity, ParticipantSid, TransportId};
 use crate::negotiate::{Negotiator, Role, Setup};
 use crate::plan::{Codec, IceCredentials};
 use crate::protocol::join::Join;
 use crate::protocol::livekit::{
-    self as proto, DisconnectReason, SignalTarget, participant_info, signal_response,
+    self as proto, DisconnectReason, SignalTarget, client_info, participant_info, signal_response,
 };
 use crate::secret::Secret;
 
@@ -148,6 +149,9 @@ impl Room {
                 .into_iter()
                 .filter(|(_, value)| !value.is_empty()),
         );
+        // All are told of these.
+        let mut client = join.client;
+        client.capabilities = known::<client_info::Capability>(&client.capabilities);
         let mut permission = Permission::of(&claims.video.clone().unwrap_or_default());
         if join.publish.is_some() {
             permission.can_subscribe = false;
@@ -160,7 +164,7 @@ impl Room {
             session: Some(session),
             candidates,
             api_key: join.api_key,
-            client: join.client,
+            client,
             protocol: join.protocol,
             single_pc: join.single_pc,
             auto_subscribe: join.auto_subscribe,

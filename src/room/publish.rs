@@ -1,6 +1,6 @@
 //! Publishing: announced by `add_track`, bound by an offer, told to all, ended.
 
-use super::track::Publication;
+use super::track::{self, Publication};
 use super::webhooks::brief;
 use super::{Now, Room, Seat};
 use crate::ids::{Ssrc, TrackSid, UpTrackId};
@@ -18,18 +18,15 @@ const MAX_PENDING: usize = 20;
 pub(super) const ANNOUNCE_ANYWAY: Duration = Duration::from_secs(2);
 
 impl Room {
-    pub(super) fn add_track(&mut self, now: Now, seat: Seat, request: AddTrackRequest) {
+    pub(super) fn add_track(&mut self, now: Now, seat: Seat, mut request: AddTrackRequest) {
         use request_response::Reason;
         let Some(participant) = self.participants.get(&seat) else {
             return;
         };
-        if request.cid.len() > 256 || request.name.len() > 1024 || request.stream.len() > 256 {
-            return self.refuse_track(
-                seat,
-                Reason::LimitExceeded,
-                "track description too long",
-                request,
-            );
+        track::tidy(&mut request);
+        if let Some(excess) = track::excess(&request) {
+            let text = excess.to_string();
+            return self.refuse_track(seat, Reason::LimitExceeded, &text, request);
         }
         if !participant.permission.may_publish(request.source()) {
             return self.refuse_track(
@@ -47,10 +44,7 @@ impl Room {
                 request,
             );
         }
-        if request.layers.len() > 3
-            || request.simulcast_codecs.len() > 4
-            || participant.pending.len() >= MAX_PENDING
-        {
+        if participant.pending.len() >= MAX_PENDING {
             return self.refuse_track(seat, Reason::LimitExceeded, "too many tracks", request);
         }
         let limit = self.settings.limits.num_tracks as usize;
@@ -259,7 +253,7 @@ impl Room {
         let Some(track) = participant.tracks.get_mut(update.track_sid.as_str()) else {
             return;
         };
-        track.info.audio_features.clone_from(&update.features);
+        track.set_features(&update.features);
         track.touch(now);
         self.changed(now, seat);
     }
@@ -276,8 +270,7 @@ impl Room {
         let Some(track) = participant.tracks.get_mut(update.track_sid.as_str()) else {
             return;
         };
-        track.info.width = update.width;
-        track.info.height = update.height;
+        track.set_size(update.width, update.height);
         track.touch(now);
         self.changed(now, seat);
     }

@@ -12,11 +12,86 @@ use crate::ids::{Rid, Ssrc, TrackSid, UpTrackId};
 use crate::negotiate::Publish;
 use crate::plan::{Codec, Format, Kind, ReceiveTrack};
 use crate::protocol::livekit::{
-    self as proto, AddTrackRequest, AudioTrackFeature, BackupCodecPolicy, SimulcastCodecInfo,
-    TrackInfo, TrackSource, TrackType, VideoLayer, video_layer,
+    self as proto, AddTrackRequest, AudioTrackFeature, BackupCodecPolicy, PacketTrailerFeature,
+    SimulcastCodecInfo, TrackInfo, TrackSource, TrackType, VideoLayer, video_layer,
 };
 use crate::random::Random;
 use std::time::Instant;
+
+/// Bytes of a track's name, a bound of our own: everybody in the room is told of it, and again at every change.
+const MAX_NAME: usize = 1024;
+/// Bytes of a client's own ids, of a stream's name and of a RID: as much as is read in an SDP.
+const MAX_ID: usize = 256;
+/// Encodings of one codec; WebRTC has no more.
+const MAX_LAYERS: usize = 3;
+/// Codecs of one publication.
+const MAX_CODECS: usize = 4;
+
+/// What an `add_track` has too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Excess {
+    /// Encodings of one codec, or codecs.
+    #[error("too many layers or codecs")]
+    Layers,
+    /// A name or an id.
+    #[error("track description too long")]
+    Text,
+}
+
+/// Brings a request into a form of which everything can be told to everybody: lists hold each value once, and numbers
+/// that no enum has, which have no JSON form, give way to the default. A type that is not known is not one to publish.
+pub(super) fn tidy(request: &mut AddTrackRequest) {
+    if TrackType::try_from(request.r#type).is_err() {
+        request.r#type = TrackType::Data as i32;
+    }
+    request.source = request.source() as i32;
+    request.encryption = request.encryption() as i32;
+    request.backup_codec_policy = request.backup_codec_policy() as i32;
+    request.audio_features = known::<AudioTrackFeature>(&request.audio_features);
+    request.packet_trailer_features =
+        known::<PacketTrailerFeature>(&request.packet_trailer_features);
+    for codec in &mut request.simulcast_codecs {
+        codec.video_layer_mode = codec.video_layer_mode() as i32;
+    }
+    let of_codecs = request.simulcast_codecs.iter_mut();
+    for layer in of_codecs
+        .flat_map(|codec| &mut codec.layers)
+        .chain(&mut request.layers)
+    {
+        layer.quality = layer.quality() as i32;
+    }
+}
+
+/// Whether a request has more than is told to everybody.
+pub(super) fn excess(request: &AddTrackRequest) -> Option<Excess> {
+    let codecs = &request.simulcast_codecs;
+    if codecs.len() > MAX_CODECS
+        || request.layers.len() > MAX_LAYERS
+        || codecs.iter().any(|codec| codec.layers.len() > MAX_LAYERS)
+    {
+        return Some(Excess::Layers);
+    }
+    let of_codecs = codecs.iter().flat_map(|codec| &codec.layers);
+    let rids = request.layers.iter().chain(of_codecs).map(|l| &l.rid);
+    let ids = codecs.iter().map(|codec| &codec.cid);
+    let is_long = request.name.len() > MAX_NAME
+        || ids
+            .chain(rids)
+            .chain([&request.cid, &request.stream])
+            .any(|id| id.len() > MAX_ID);
+    is_long.then_some(Excess::Text)
+}
+
+/// The values of a list that this version knows, each once.
+pub(super) fn known<E: TryFrom<i32>>(values: &[i32]) -> Vec<i32> {
+    let mut known = Vec::new();
+    for value in values {
+        if !known.contains(value) && E::try_from(*value).is_ok() {
+            known.push(*value);
+        }
+    }
+    known
+}
 
 /// One publication.
 #[derive(Debug)]
@@ -43,7 +118,7 @@ pub(super) struct Publication {
 }
 
 impl Publication {
-    /// From a request whose type and source were checked.
+    /// From a tidy request whose type, source and size were checked.
     pub(super) fn new(request: &AddTrackRequest, up: UpTrackId, random: &mut Random) -> Self {
         let kind = if request.r#type() == TrackType::Video {
             Kind::Video
@@ -109,6 +184,22 @@ impl Publication {
 
     pub(super) fn has_feature(&self, feature: AudioTrackFeature) -> bool {
         self.info.audio_features.contains(&(feature as i32))
+    }
+
+    /// What a client says of its microphone now; of anything else it cannot say that.
+    pub(super) fn set_features(&mut self, features: &[i32]) {
+        if self.kind == Kind::Audio {
+            self.info.audio_features = known::<AudioTrackFeature>(features);
+            self.info.stereo = self.has_feature(AudioTrackFeature::TfStereo);
+            self.info.disable_dtx = self.has_feature(AudioTrackFeature::TfNoDtx);
+        }
+    }
+
+    /// What a client says of its camera's size now.
+    pub(super) fn set_size(&mut self, width: u32, height: u32) {
+        if self.kind == Kind::Video {
+            (self.info.width, self.info.height) = (width, height);
+        }
     }
 
     /// Whether frames hold several spatial layers in one stream.

@@ -7,6 +7,7 @@ mod data;
 mod dynacast;
 mod forwarding;
 mod moving;
+mod publishing;
 mod quality;
 mod resuming;
 mod simulating;

@@ -1,0 +1,233 @@
+//! What a client says of its tracks: what becomes of it, and how much of it there may be.
+
+use super::calls::Call;
+use super::*;
+use crate::protocol::livekit::{
+    AudioTrackFeature, PublishDataTrackRequest, SimulcastCodec, TrackInfo, UpdateLocalAudioTrack,
+    VideoLayer, client_info,
+};
+use request_response::Reason;
+
+/// A number that no enum of the protocol has.
+const STRANGE: i32 = 99;
+
+impl Lab {
+    /// Sends one request, and the answers to it.
+    fn ask(
+        &mut self,
+        session: SessionId,
+        message: signal_request::Message,
+    ) -> Vec<signal_response::Message> {
+        self.heard(session);
+        self.request(session, message);
+        self.heard(session)
+    }
+
+    /// Why a request is refused.
+    fn refusal(&mut self, session: SessionId, message: signal_request::Message) -> Reason {
+        match self.ask(session, message).as_slice() {
+            [signal_response::Message::RequestResponse(response)] => response.reason(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What becomes of an `add_track`.
+    fn added(&mut self, session: SessionId, request: AddTrackRequest) -> TrackInfo {
+        let heard = self.ask(session, signal_request::Message::AddTrack(request));
+        match heard.as_slice() {
+            [signal_response::Message::TrackPublished(response)] => response.track.clone().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn has_json(message: signal_response::Message) -> bool {
+    &*Encoded::new(message).json() != "{}"
+}
+
+fn layer(rid: &str) -> VideoLayer {
+    VideoLayer {
+        rid: rid.to_owned(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn numbers_that_no_enum_has_are_told_to_nobody() {
+    let mut lab = Lab::new();
+    let capable = |join: &mut Join| {
+        join.client.capabilities = vec![STRANGE, 1, 1, client_info::Capability::CapUnused as i32];
+    };
+    let alice = lab.join_with("alice", capable).unwrap();
+    lab.connect();
+    let request = AddTrackRequest {
+        source: STRANGE,
+        encryption: STRANGE,
+        backup_codec_policy: STRANGE,
+        audio_features: vec![STRANGE, 3, 3],
+        packet_trailer_features: vec![STRANGE, 1, 1],
+        layers: vec![VideoLayer {
+            quality: STRANGE,
+            ..Default::default()
+        }],
+        simulcast_codecs: vec![SimulcastCodec {
+            codec: "vp8".to_owned(),
+            video_layer_mode: STRANGE,
+            ..Default::default()
+        }],
+        ..camera()
+    };
+    let track = lab.added(alice, request);
+    assert_eq!(
+        (track.audio_features, track.packet_trailer_features),
+        (vec![3], vec![1])
+    );
+    let strange = AddTrackRequest {
+        r#type: STRANGE,
+        ..camera()
+    };
+    assert_eq!(
+        lab.refusal(alice, signal_request::Message::AddTrack(strange)),
+        Reason::UnsupportedType
+    );
+    let request = PublishDataTrackRequest {
+        pub_handle: 1,
+        name: "pose".to_owned(),
+        encryption: STRANGE,
+        frame_encoding: Some(proto::DataTrackFrameEncoding {
+            value: Some(proto::data_track_frame_encoding::Value::WellKnown(STRANGE)),
+        }),
+        schema: Some(proto::DataTrackSchemaId {
+            name: "pose".to_owned(),
+            encoding: Some(proto::DataTrackSchemaEncoding {
+                value: Some(proto::data_track_schema_encoding::Value::WellKnown(STRANGE)),
+            }),
+        }),
+    };
+    lab.request(
+        alice,
+        signal_request::Message::PublishDataTrackRequest(request),
+    );
+    let bob = lab.join("bob");
+    let signal_response::Message::Join(join) = lab.heard(bob).remove(0) else {
+        panic!()
+    };
+    let info = &join.other_participants[0];
+    assert_eq!(
+        (info.capabilities.as_slice(), info.data_tracks.len()),
+        (&[1, 0][..], 1)
+    );
+    assert!(has_json(signal_response::Message::Join(join)));
+    lab.wait(Duration::from_secs(4));
+    for (_, message) in std::mem::take(&mut lab.said) {
+        assert!(has_json(message.clone()), "{message:?}");
+    }
+}
+
+#[test]
+fn features_that_a_client_adds_later_are_known_ones_each_once() {
+    let mut call = Call::new([0, 0]);
+    let (stereo, no_dtx) = (
+        AudioTrackFeature::TfStereo as i32,
+        AudioTrackFeature::TfNoDtx as i32,
+    );
+    let mut features = vec![no_dtx, STRANGE, stereo];
+    features.extend(std::iter::repeat_n(stereo, 100_000));
+    let update = UpdateLocalAudioTrack {
+        track_sid: call.audio.sid.clone(),
+        features,
+    };
+    call.lab.said.clear();
+    call.lab.request(
+        call.alice,
+        signal_request::Message::UpdateAudioTrack(update),
+    );
+    let told = call.lab.updates(call.bob).pop().unwrap();
+    let track = told
+        .tracks
+        .iter()
+        .find(|t| t.sid == call.audio.sid)
+        .unwrap();
+    assert_eq!(track.audio_features, [no_dtx, stereo]);
+}
+
+#[test]
+fn a_description_is_bounded_in_every_part() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    let codec = |layers: Vec<VideoLayer>, cid: &str| SimulcastCodec {
+        codec: "vp8".to_owned(),
+        cid: cid.to_owned(),
+        layers,
+        ..Default::default()
+    };
+    let long = "x".repeat(257);
+    let many = vec![VideoLayer::default(); 4];
+    for request in [
+        AddTrackRequest {
+            name: "x".repeat(1025),
+            ..camera()
+        },
+        AddTrackRequest {
+            stream: long.clone(),
+            ..camera()
+        },
+        AddTrackRequest {
+            layers: vec![layer(&long)],
+            ..camera()
+        },
+        AddTrackRequest {
+            layers: many.clone(),
+            ..camera()
+        },
+        AddTrackRequest {
+            simulcast_codecs: vec![codec(many, "c")],
+            ..camera()
+        },
+        AddTrackRequest {
+            simulcast_codecs: vec![codec(Vec::new(), &long)],
+            ..camera()
+        },
+        AddTrackRequest {
+            simulcast_codecs: vec![codec(vec![layer(&long)], "c")],
+            ..camera()
+        },
+        AddTrackRequest {
+            simulcast_codecs: vec![codec(Vec::new(), "c"); 5],
+            ..camera()
+        },
+    ] {
+        let message = signal_request::Message::AddTrack(request);
+        assert_eq!(lab.refusal(alice, message), Reason::LimitExceeded);
+    }
+    let encoding = |name: &str| proto::DataTrackFrameEncoding {
+        value: Some(proto::data_track_frame_encoding::Value::Custom(
+            name.to_owned(),
+        )),
+    };
+    let schema = |name: usize, encoding: &str| proto::DataTrackSchemaId {
+        name: "x".repeat(name),
+        encoding: Some(proto::DataTrackSchemaEncoding {
+            value: Some(proto::data_track_schema_encoding::Value::Custom(
+                encoding.to_owned(),
+            )),
+        }),
+    };
+    let long = "x".repeat(33);
+    for (frame_encoding, schema) in [
+        (Some(encoding(&long)), None),
+        (Some(encoding("")), None),
+        (None, Some(schema(1, &long))),
+        (None, Some(schema(257, "mine"))),
+    ] {
+        let request = PublishDataTrackRequest {
+            pub_handle: 1,
+            name: "pose".to_owned(),
+            frame_encoding,
+            schema,
+            ..Default::default()
+        };
+        let message = signal_request::Message::PublishDataTrackRequest(request);
+        assert_eq!(lab.refusal(alice, message), Reason::InvalidRequest);
+    }
+}
