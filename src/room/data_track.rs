@@ -2,6 +2,7 @@
 //! (livekit.md 3.12).
 
 use super::participant::Participant;
+use super::subscribe::MAX_IDS;
 use super::{Now, Room, Seat};
 use crate::ids::{TransportId, WorkerId};
 use crate::plan::{Channel, Command};
@@ -13,7 +14,7 @@ use crate::protocol::livekit::{
     data_track_subscriber_handles::PublishedDataTrack, request_response, signal_response,
 };
 use bytes::{Bytes, BytesMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Length of a data-track packet's fixed header; the handle stands in bytes 2 and 3 (livekit 1.13.5
 /// `pkg/rtc/datatrack/packet.go`).
@@ -31,8 +32,8 @@ const MAX_ENCODING: usize = 32;
 pub(super) struct DataTracks {
     /// By the publisher's handle.
     published: BTreeMap<u16, DataTrackInfo>,
-    /// By `DTR_…`: the handle under which it comes.
-    subscribed: BTreeMap<String, u16>,
+    /// By `DTR_…`: the handle under which it comes; `None` while its publisher does not let it come.
+    subscribed: BTreeMap<String, Option<u16>>,
     last_handle: u16,
 }
 
@@ -53,7 +54,7 @@ impl DataTracks {
             if !self
                 .subscribed
                 .values()
-                .any(|used| *used == self.last_handle)
+                .any(|used| *used == Some(self.last_handle))
             {
                 return self.last_handle;
             }
@@ -142,7 +143,7 @@ impl Room {
             .map(|p| p.seat)
             .collect();
         for other in others {
-            self.subscribe_data_track(other, sid);
+            self.subscribe_data_track(other, seat, sid);
             self.tell_data_track_handles(other);
         }
     }
@@ -186,62 +187,92 @@ impl Room {
     }
 
     pub(super) fn update_data_subscription(&mut self, seat: Seat, update: &UpdateDataSubscription) {
-        for change in &update.updates {
-            if change.subscribe {
-                self.subscribe_data_track(seat, &change.track_sid);
-            } else if let Some(participant) = self.participants.get_mut(&seat) {
-                participant.data_tracks.subscribed.remove(&change.track_sid);
-            }
+        let wishes: BTreeMap<&str, bool> = update
+            .updates
+            .iter()
+            .take(MAX_IDS)
+            .map(|change| (change.track_sid.as_str(), change.subscribe))
+            .collect();
+        if let Some(participant) = self.participants.get_mut(&seat) {
+            let subscribed = &mut participant.data_tracks.subscribed;
+            subscribed.retain(|sid, _| wishes.get(sid.as_str()) != Some(&false));
         }
+        self.subscribe_to_data_tracks_of(seat, |sid| wishes.get(sid) == Some(&true));
         self.tell_data_track_handles(seat);
     }
 
     /// Every data track there is, for somebody who has just come and wants them.
     pub(super) fn subscribe_to_data_tracks(&mut self, seat: Seat) {
-        let wants = self
+        if self
             .participant(seat)
-            .is_some_and(|p| p.auto_subscribe_data_track && p.permission.can_subscribe);
-        if !wants {
-            return;
-        }
-        let sids: Vec<String> = self
-            .participants
-            .values()
-            .filter(|p| p.seat != seat)
-            .flat_map(|p| {
-                p.data_tracks
-                    .published
-                    .values()
-                    .map(|track| track.sid.clone())
-            })
-            .collect();
-        for sid in sids {
-            self.subscribe_data_track(seat, &sid);
+            .is_some_and(|p| p.auto_subscribe_data_track)
+        {
+            self.subscribe_to_data_tracks_of(seat, |_| true);
         }
     }
 
-    fn subscribe_data_track(&mut self, seat: Seat, sid: &str) {
-        let exists = self.participants.values().any(|p| {
-            p.seat != seat
-                && p.data_tracks
-                    .published
-                    .values()
-                    .any(|track| track.sid == sid)
-        });
-        let Some(participant) = self.participants.get_mut(&seat) else {
+    fn subscribe_to_data_tracks_of(&mut self, seat: Seat, is_wanted: impl Fn(&str) -> bool) {
+        let mut wanted: Vec<(Seat, String)> = Vec::new();
+        for publisher in self.participants.values().filter(|p| p.seat != seat) {
+            let sids = publisher.data_tracks.published.values().map(|t| &t.sid);
+            let sids = sids.filter(|sid| is_wanted(sid));
+            wanted.extend(sids.map(|sid| (publisher.seat, sid.clone())));
+        }
+        for (publisher, sid) in wanted {
+            self.subscribe_data_track(seat, publisher, &sid);
+        }
+    }
+
+    /// The subscriber hears whether the publisher lets it have the track.
+    fn subscribe_data_track(&mut self, seat: Seat, publisher: Seat, sid: &str) {
+        let (Some(source), Some(participant)) =
+            (self.participant(publisher), self.participant(seat))
+        else {
             return;
         };
-        if !exists
-            || !participant.permission.can_subscribe
+        if !participant.permission.can_subscribe
             || participant.data_tracks.subscribed.contains_key(sid)
         {
             return;
         }
-        let handle = participant.data_tracks.free_handle();
-        participant
-            .data_tracks
-            .subscribed
-            .insert(sid.to_owned(), handle);
+        let allowed = source.lets(participant, sid);
+        self.let_data_track(seat, publisher, sid, allowed);
+    }
+
+    fn let_data_track(&mut self, seat: Seat, publisher: Seat, sid: &str, allowed: bool) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let tracks = &mut participant.data_tracks;
+        let handle = allowed.then(|| tracks.free_handle());
+        tracks.subscribed.insert(sid.to_owned(), handle);
+        self.say_allowed(seat, publisher, sid, allowed);
+    }
+
+    /// A publisher lets others have its data tracks than before: some end, some come.
+    pub(super) fn follow_rule_of_data(&mut self, publisher: Seat) {
+        let Some(source) = self.participant(publisher) else {
+            return;
+        };
+        let mut changes: Vec<(Seat, String, bool)> = Vec::new();
+        for subscriber in self.participants.values().filter(|p| p.seat != publisher) {
+            for track in source.data_tracks.published.values() {
+                let Some(handle) = subscriber.data_tracks.subscribed.get(&track.sid) else {
+                    continue;
+                };
+                let allowed = source.lets(subscriber, &track.sid);
+                if allowed != handle.is_some() {
+                    changes.push((subscriber.seat, track.sid.clone(), allowed));
+                }
+            }
+        }
+        let changed: BTreeSet<Seat> = changes.iter().map(|(seat, ..)| *seat).collect();
+        for (seat, sid, allowed) in changes {
+            self.let_data_track(seat, publisher, &sid, allowed);
+        }
+        for seat in changed {
+            self.tell_data_track_handles(seat);
+        }
     }
 
     /// The whole map of handles, as every change sends it.
@@ -253,7 +284,8 @@ impl Room {
             return;
         }
         let mut sub_handles = std::collections::HashMap::new();
-        for (sid, handle) in &participant.data_tracks.subscribed {
+        let coming = participant.data_tracks.subscribed.iter();
+        for (sid, handle) in coming.filter_map(|(sid, handle)| Some((sid, (*handle)?))) {
             let publisher = self.participants.values().find(|p| {
                 p.data_tracks
                     .published
@@ -262,7 +294,7 @@ impl Room {
             });
             if let Some(publisher) = publisher {
                 sub_handles.insert(
-                    u32::from(*handle),
+                    u32::from(handle),
                     PublishedDataTrack {
                         publisher_identity: publisher.identity.as_str().to_owned(),
                         publisher_sid: publisher.sid.as_str().to_owned(),
@@ -317,12 +349,13 @@ impl Room {
         };
         let mut targets: BTreeMap<(WorkerId, u16), Vec<TransportId>> = BTreeMap::new();
         for subscriber in self.participants.values() {
-            let Some(handle) = subscriber.data_tracks.subscribed.get(&track.sid) else {
+            let subscribed = &subscriber.data_tracks.subscribed;
+            let Some(handle) = subscribed.get(&track.sid).copied().flatten() else {
                 continue;
             };
             if let Some(connection) = subscriber.downstream() {
                 targets
-                    .entry((subscriber.worker, *handle))
+                    .entry((subscriber.worker, handle))
                     .or_default()
                     .push(connection.transport);
             }

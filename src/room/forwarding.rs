@@ -13,7 +13,7 @@
 use super::admin::CallError;
 use super::dynacast::{Demand, Dynacast};
 use super::participant::{Participant, Permission};
-use super::subscribe::PermissionRule;
+use super::rule::PermissionRule;
 use super::track::Publication;
 use super::{Now, Output, Room, Seat};
 use crate::ids::{Identity, ParticipantSid, Rid, TrackSid, UpTrackId, WorkerId};

@@ -29,6 +29,7 @@ mod publish;
 mod quality;
 mod resume;
 mod rpc;
+mod rule;
 mod settings;
 mod signal;
 mod speakers;

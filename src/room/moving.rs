@@ -235,7 +235,6 @@ impl Room {
         let mut downs: Vec<(DownTrackId, bool, bool)> = Vec::new();
         for subscription in participant.subscriptions.values_mut() {
             subscription.desired = false;
-            subscription.revoked = false;
             subscription.ended = true;
             if let Some(down) = &mut subscription.down {
                 let was_closing = std::mem::replace(&mut down.closing, true);

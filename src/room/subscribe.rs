@@ -4,38 +4,18 @@ use super::participant::Participant;
 use super::quality::DownQuality;
 use super::settings::TrackSettings;
 use super::{DownOwner, Mirror, Now, Room, Seat};
-use crate::ids::{DownTrackId, Identity, Ssrc, TrackSid};
+use crate::ids::{DownTrackId, Ssrc, TrackSid};
 use crate::negotiate::SendSpec;
 use crate::plan::{Codec, Command, DownTrackPlan, Format, Kind, Wanted};
 use crate::protocol::livekit::{
-    AudioTrackFeature, StreamStateInfo, StreamStateUpdate, SubscriptionError,
-    SubscriptionPermission, SubscriptionPermissionUpdate, SubscriptionResponse, TrackSubscribed,
-    UpdateSubscription, signal_response,
+    AudioTrackFeature, StreamStateInfo, StreamStateUpdate, SubscriptionError, SubscriptionResponse,
+    TrackSubscribed, UpdateSubscription, signal_response,
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Instant;
 
-/// Whom a publisher lets have its tracks (`subscription_permission`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum PermissionRule {
-    /// Everybody.
-    All,
-    /// Those listed, with all tracks (`None`) or some.
-    Only(HashMap<Identity, Option<HashSet<String>>>),
-}
-
-impl PermissionRule {
-    fn allows(&self, identity: &Identity, sid: &TrackSid) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(list) => match list.get(identity) {
-                None => false,
-                Some(None) => true,
-                Some(Some(sids)) => sids.contains(sid.as_str()),
-            },
-        }
-    }
-}
+/// Ids of tracks that are read of one message; a room has not so many tracks that a client could want.
+pub(super) const MAX_IDS: usize = 1024;
 
 /// One participant's subscription to one track.
 #[derive(Debug)]
@@ -46,8 +26,8 @@ pub(super) struct Subscription {
     /// New settings take effect at this moment (debounce).
     pub(super) apply_at: Option<Instant>,
     pub(super) down: Option<Down>,
-    /// The publisher revoked it: the subscriber is told when the down track has ended.
-    pub(super) revoked: bool,
+    /// The publisher does not let the subscriber have it, and the subscriber was told.
+    pub(super) refused: bool,
     /// Its publication has ended: it goes away with its down track.
     pub(super) ended: bool,
 }
@@ -118,7 +98,7 @@ impl Room {
     }
 
     /// Makes the down track of a wanted, allowed subscription and asks for a section.
-    fn start_down(&mut self, now: Now, seat: Seat, publisher: Seat, sid: &TrackSid) {
+    pub(super) fn start_down(&mut self, now: Now, seat: Seat, publisher: Seat, sid: &TrackSid) {
         let Some(source) = self.participants.get(&publisher) else {
             return;
         };
@@ -131,16 +111,15 @@ impl Room {
         if !participant.permission.can_subscribe {
             return;
         }
-        let exempt = participant.permission.recorder;
-        if !exempt && !source.rule.allows(&participant.identity, sid) {
-            return;
-        }
         let over = self.over_subscription_limit(participant, track.kind);
         let Some(subscription) = participant.subscriptions.get(sid) else {
             return;
         };
         if subscription.down.is_some() || !subscription.desired || over {
             return;
+        }
+        if !source.lets(participant, sid.as_str()) {
+            return self.say_refused(seat, publisher, sid);
         }
         let formats = formats_for(track.kind, &track.formats);
         let sync = self.settings.defaults.sync_streams
@@ -153,7 +132,6 @@ impl Room {
         };
         let stream_id = format!("{}|{stream}", source.sid);
         let kind = track.kind;
-        let publisher_sid = source.sid.as_str().to_owned();
         let (up, stereo) = (track.up, track.has_feature(AudioTrackFeature::TfStereo));
         let publisher_red = track
             .formats
@@ -194,6 +172,7 @@ impl Room {
             connection.want_negotiation(now.at);
         }
         if let Some(subscription) = participant.subscriptions.get_mut(sid) {
+            subscription.refused = false;
             subscription.down = Some(Down {
                 id,
                 kind,
@@ -207,8 +186,19 @@ impl Room {
                 quality: DownQuality::default(),
             });
         }
-        self.send(seat, permission_update(publisher_sid, sid, true));
+        self.say_allowed(seat, publisher, sid.as_str(), true);
         self.ask(now, id, self.demand(seat, sid));
+    }
+
+    /// The subscriber hears that its publisher does not let it have a track, once while it wants it.
+    fn say_refused(&mut self, seat: Seat, publisher: Seat, sid: &TrackSid) {
+        let subscription = self
+            .participants
+            .get_mut(&seat)
+            .and_then(|participant| participant.subscriptions.get_mut(sid));
+        if subscription.is_some_and(|s| !std::mem::replace(&mut s.refused, true)) {
+            self.say_allowed(seat, publisher, sid.as_str(), false);
+        }
     }
 
     /// The right to subscribe came or went: what is wanted starts, or all of it stops and stays wanted.
@@ -252,12 +242,17 @@ impl Room {
         }
     }
 
-    fn over_subscription_limit(&self, participant: &Participant, kind: Kind) -> bool {
+    /// So many tracks may one participant have; 0: all.
+    fn subscription_limit(&self, kind: Kind) -> u32 {
         let limits = &self.settings.limits;
-        let limit = match kind {
+        match kind {
             Kind::Audio => limits.subscription_limit_audio,
             Kind::Video => limits.subscription_limit_video,
-        };
+        }
+    }
+
+    fn over_subscription_limit(&self, participant: &Participant, kind: Kind) -> bool {
+        let limit = self.subscription_limit(kind);
         let used = participant
             .subscriptions
             .values()
@@ -302,13 +297,14 @@ impl Room {
                 && let Some(subscription) = participant.subscriptions.get_mut(&sid)
             {
                 subscription.desired = false;
+                subscription.refused = false;
                 self.stop_down(now, seat, &sid);
             }
         }
     }
 
     /// Ends the down track of a subscription: at once when it has no section, else after its last frames.
-    fn stop_down(&mut self, now: Now, seat: Seat, sid: &TrackSid) {
+    pub(super) fn stop_down(&mut self, now: Now, seat: Seat, sid: &TrackSid) {
         let Some(participant) = self.participants.get_mut(&seat) else {
             return;
         };
@@ -347,29 +343,41 @@ impl Room {
         let Some(subscription) = participant.subscriptions.get_mut(&owner.track) else {
             return;
         };
-        subscription.down = None;
-        let revoked = std::mem::take(&mut subscription.revoked);
+        let kind = subscription.down.take().map(|down| down.kind);
         if subscription.ended {
             participant.subscriptions.remove(&owner.track);
+        } else if subscription.desired
+            && let Some(&publisher) = self.tracks.get(&owner.track)
+        {
+            // Wanted again while it was closing; or revoked, which the subscriber hears now that it has ended.
+            self.start_down(now, owner.subscriber, publisher, &owner.track);
+        }
+        if let Some(kind) = kind {
+            self.start_waiting(now, owner.subscriber, kind);
+        }
+    }
+
+    /// A place under the limit of subscriptions is free: another track that is wanted gets it.
+    fn start_waiting(&mut self, now: Now, seat: Seat, kind: Kind) {
+        if self.subscription_limit(kind) == 0 {
             return;
         }
-        let desired = subscription.desired;
-        let Some(&publisher) = self.tracks.get(&owner.track) else {
+        let Some(participant) = self.participants.get(&seat) else {
             return;
         };
-        if revoked
-            && let Some(sid) = self
-                .participant(publisher)
-                .map(|p| p.sid.as_str().to_owned())
-        {
-            self.send(
-                owner.subscriber,
-                permission_update(sid, &owner.track, false),
-            );
-        }
-        if desired {
-            // Wanted again while it was closing, or allowed again.
-            self.start_down(now, owner.subscriber, publisher, &owner.track);
+        let mut waiting: Vec<(TrackSid, Seat)> = participant
+            .subscriptions
+            .iter()
+            .filter(|(_, subscription)| subscription.desired && subscription.down.is_none())
+            .filter_map(|(sid, _)| {
+                let publisher = *self.tracks.get(sid)?;
+                let track = self.publication(publisher, sid)?;
+                (track.kind == kind).then(|| (sid.clone(), publisher))
+            })
+            .collect();
+        waiting.sort();
+        for (sid, publisher) in waiting {
+            self.start_down(now, seat, publisher, &sid);
         }
     }
 
@@ -601,70 +609,6 @@ impl Room {
             self.end_track(now, sid);
         }
     }
-
-    pub(super) fn update_subscription_permission(
-        &mut self,
-        now: Now,
-        seat: Seat,
-        permission: &SubscriptionPermission,
-    ) {
-        let rule = if permission.all_participants {
-            PermissionRule::All
-        } else {
-            let mut list: HashMap<Identity, Option<HashSet<String>>> = HashMap::new();
-            for entry in &permission.track_permissions {
-                let identity = if entry.participant_identity.is_empty() {
-                    self.seat_of(&entry.participant_sid)
-                        .and_then(|seat| self.participant(seat))
-                        .map(|p| p.identity.clone())
-                } else {
-                    Some(Identity::from(entry.participant_identity.as_str()))
-                };
-                let Some(identity) = identity else { continue };
-                let tracks =
-                    (!entry.all_tracks).then(|| entry.track_sids.iter().cloned().collect());
-                list.insert(identity, tracks);
-            }
-            PermissionRule::Only(list)
-        };
-        self.set_rule(now, seat, &rule);
-        self.reflect(seat);
-    }
-
-    /// Whom a publisher lets have its tracks from now on.
-    pub(super) fn set_rule(&mut self, now: Now, seat: Seat, rule: &PermissionRule) {
-        let Some(participant) = self.participants.get_mut(&seat) else {
-            return;
-        };
-        participant.rule = rule.clone();
-        let sids: Vec<TrackSid> = participant.tracks.keys().cloned().collect();
-        let others: Vec<Seat> = self
-            .participants
-            .keys()
-            .copied()
-            .filter(|other| *other != seat)
-            .collect();
-        for other in others {
-            for sid in &sids {
-                let Some(subscriber) = self.participants.get_mut(&other) else {
-                    continue;
-                };
-                let allowed =
-                    subscriber.permission.recorder || rule.allows(&subscriber.identity, sid);
-                let Some(subscription) = subscriber.subscriptions.get_mut(sid) else {
-                    continue;
-                };
-                match (&subscription.down, allowed) {
-                    (Some(_), false) => {
-                        subscription.revoked = true;
-                        self.stop_down(now, other, sid);
-                    }
-                    (None, true) => self.start_down(now, other, seat, sid),
-                    _ => {}
-                }
-            }
-        }
-    }
 }
 
 impl Subscription {
@@ -674,7 +618,7 @@ impl Subscription {
             settings: TrackSettings::initial(adaptive),
             apply_at: None,
             down: None,
-            revoked: false,
+            refused: false,
             ended: false,
         }
     }
@@ -691,16 +635,4 @@ fn formats_for(kind: Kind, formats: &[Format]) -> Vec<Format> {
         all.push(opus);
     }
     all
-}
-
-fn permission_update(
-    participant_sid: String,
-    sid: &TrackSid,
-    allowed: bool,
-) -> signal_response::Message {
-    signal_response::Message::SubscriptionPermissionUpdate(SubscriptionPermissionUpdate {
-        participant_sid,
-        track_sid: sid.as_str().to_owned(),
-        allowed,
-    })
 }

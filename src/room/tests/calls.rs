@@ -31,7 +31,10 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) fn new(workers: [u8; 2]) -> Self {
-        let mut lab = Lab::new();
+        Self::in_lab(Lab::new(), workers)
+    }
+
+    pub(super) fn in_lab(mut lab: Lab, workers: [u8; 2]) -> Self {
         lab.worker = WorkerId(workers[0]);
         let join = |join: &mut Join| join.publisher_offer = Some(offer(JOIN, 1));
         let alice = lab.join_with("alice", join).unwrap();
@@ -92,7 +95,7 @@ impl Call {
         }
     }
 
-    fn downs(&self) -> Vec<DownTrackPlan> {
+    pub(super) fn downs(&self) -> Vec<DownTrackPlan> {
         self.lab
             .commands
             .iter()

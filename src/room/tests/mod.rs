@@ -11,6 +11,7 @@ mod publishing;
 mod quality;
 mod resuming;
 mod simulating;
+mod subscribing;
 mod webhooks;
 
 use super::*;

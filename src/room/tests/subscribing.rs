@@ -1,0 +1,211 @@
+//! Who may have what, who is told of it, and what waits for its time.
+
+use super::calls::{Call, JOIN, PUBLISH, offer};
+use super::data::delivered;
+use super::*;
+use crate::plan::{DownTrackPlan, Kind};
+use crate::protocol::livekit::{
+    DataTrackSubscriberHandles, PublishDataTrackRequest, SubscriptionPermission, TrackPermission,
+    UpdateDataSubscription, UpdateSubscription, update_data_subscription,
+};
+
+/// Rule of a publisher: all, or these with all tracks.
+fn rule(only: Option<&[&str]>) -> signal_request::Message {
+    let entries = only.into_iter().flatten().map(|identity| TrackPermission {
+        participant_identity: (*identity).to_owned(),
+        all_tracks: true,
+        ..Default::default()
+    });
+    signal_request::Message::SubscriptionPermission(SubscriptionPermission {
+        all_participants: only.is_none(),
+        track_permissions: entries.collect(),
+    })
+}
+
+fn subscribe(sids: &[&str], subscribe: bool) -> signal_request::Message {
+    signal_request::Message::Subscription(UpdateSubscription {
+        track_sids: sids.iter().map(|sid| (*sid).to_owned()).collect(),
+        subscribe,
+        ..Default::default()
+    })
+}
+
+/// Tracks that a session was told it may have, or may not, since the last call.
+fn permissions(lab: &mut Lab, session: SessionId) -> Vec<(String, bool)> {
+    let heard = lab.heard(session).into_iter();
+    heard
+        .filter_map(|message| match message {
+            signal_response::Message::SubscriptionPermissionUpdate(update) => {
+                assert!(update.participant_sid.starts_with("PA_"));
+                Some((update.track_sid, update.allowed))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// What a session was told of data tracks since the last call: which it may have, and which come.
+fn data_tracks(lab: &mut Lab, session: SessionId) -> Vec<String> {
+    let heard = lab.heard(session).into_iter();
+    heard
+        .filter_map(|message| match message {
+            signal_response::Message::SubscriptionPermissionUpdate(update) => {
+                Some(format!("allowed {}", update.allowed))
+            }
+            signal_response::Message::DataTrackSubscriberHandles(DataTrackSubscriberHandles {
+                sub_handles,
+            }) => Some(format!("{} come", sub_handles.len())),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_publisher_s_rule_counts_for_data_tracks_and_recorders_are_exempt() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    let from = lab.connect();
+    let bob = lab.join("bob");
+    let to_bob = lab.connect();
+    lab.join("carol");
+    let to_carol = lab.connect();
+    lab.grant("recorder", |grant| grant.recorder = true);
+    let to_recorder = lab.connect();
+    lab.request(alice, rule(Some(&["carol"])));
+    lab.heard(bob);
+    let request = PublishDataTrackRequest {
+        pub_handle: 9,
+        name: "pose".to_owned(),
+        ..Default::default()
+    };
+    lab.request(
+        alice,
+        signal_request::Message::PublishDataTrackRequest(request),
+    );
+    let sid = lab.room.participants[&lab.room.identities["alice"]]
+        .info()
+        .data_tracks[0]
+        .sid
+        .clone();
+    let reached = |lab: &mut Lab| -> Vec<TransportId> {
+        lab.commands.clear();
+        lab.event(Event::Data {
+            id: from,
+            channel: Channel::DataTrack,
+            payload: Bytes::from_static(&[0x18, 0, 0, 9, 0, 1, 0, 1, 0, 0, 0, 1, 7]),
+        });
+        let sent = delivered(lab).into_iter();
+        let mut to: Vec<TransportId> = sent.flat_map(|(to, _)| to).collect();
+        to.sort();
+        to
+    };
+    assert_eq!(reached(&mut lab), [to_carol, to_recorder]);
+    // Asking for it does not help.
+    let change = update_data_subscription::Update {
+        track_sid: sid,
+        subscribe: true,
+        ..Default::default()
+    };
+    lab.request(
+        bob,
+        signal_request::Message::UpdateDataSubscription(UpdateDataSubscription {
+            updates: vec![change],
+        }),
+    );
+    assert_eq!(reached(&mut lab), [to_carol, to_recorder]);
+    assert_eq!(data_tracks(&mut lab, bob), ["allowed false"]);
+    lab.request(alice, rule(None));
+    assert_eq!(reached(&mut lab), [to_bob, to_carol, to_recorder]);
+    assert_eq!(data_tracks(&mut lab, bob), ["allowed true", "1 come"]);
+    lab.request(alice, rule(Some(&[])));
+    assert_eq!(reached(&mut lab), [to_recorder]);
+    assert_eq!(data_tracks(&mut lab, bob), ["allowed false", "0 come"]);
+}
+
+#[test]
+fn whoever_may_not_have_a_track_is_told_so_once_and_told_when_it_may() {
+    let mut call = Call::new([0, 0]);
+    let mut sids = [call.audio.sid.clone(), call.video.sid.clone()];
+    sids.sort();
+    let both = |allowed| sids.clone().map(|sid| (sid, allowed));
+    call.lab.request(call.alice, rule(Some(&["bob"])));
+    // Who comes later is told at once, and not again when it asks.
+    let carol = call.lab.join("carol");
+    let ids: Vec<&str> = sids.iter().map(String::as_str).collect();
+    call.lab.request(carol, subscribe(&ids, true));
+    call.lab.request(call.alice, rule(Some(&["bob", "dave"])));
+    assert_eq!(permissions(&mut call.lab, carol), both(false));
+    // Who wants it anew is told anew.
+    call.lab.request(carol, subscribe(&ids, false));
+    call.lab.request(carol, subscribe(&ids, true));
+    assert_eq!(permissions(&mut call.lab, carol), both(false));
+    call.lab.request(call.alice, rule(None));
+    assert_eq!(permissions(&mut call.lab, carol), both(true));
+}
+
+impl Call {
+    /// Bob publishes what alice does.
+    fn publish_too(&mut self) {
+        for request in [
+            AddTrackRequest {
+                cid: "mic".to_owned(),
+                source: TrackSource::Microphone as i32,
+                ..Default::default()
+            },
+            camera(),
+        ] {
+            self.lab
+                .request(self.bob, signal_request::Message::AddTrack(request));
+        }
+        self.lab
+            .request(self.bob, signal_request::Message::Offer(offer(PUBLISH, 2)));
+        // No packet of the camera comes.
+        self.lab.wait(Duration::from_secs(3));
+    }
+}
+
+#[test]
+fn whoever_is_there_before_a_track_that_it_may_not_have_is_told_so() {
+    let mut call = Call::new([0, 0]);
+    let carol = call.lab.join("carol");
+    call.lab.request(call.bob, rule(Some(&["alice"])));
+    call.lab.heard(carol);
+    call.publish_too();
+    let told = permissions(&mut call.lab, carol);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|(_, allowed)| !allowed));
+}
+
+#[test]
+fn a_subscription_over_the_limit_begins_when_a_place_is_free() {
+    let lab = Lab::with(|settings| settings.limits.subscription_limit_video = 1);
+    let mut call = Call::in_lab(lab, [0, 0]);
+    call.publish_too();
+    call.lab.commands.clear();
+    let join = |join: &mut Join| join.publisher_offer = Some(offer(JOIN, 1));
+    let carol = call.lab.join_with("carol", join).unwrap();
+    call.lab.connect();
+    let videos = |call: &Call| -> Vec<DownTrackPlan> {
+        let mut downs = call.downs();
+        downs.retain(|plan| plan.kind == Kind::Video);
+        downs
+    };
+    assert_eq!(call.downs().len(), 3, "two voices, one video");
+    let first = videos(&call).remove(0);
+    let sid = call.lab.room.downs[&first.down].track.as_str().to_owned();
+    call.lab.request(carol, subscribe(&[&sid], false));
+    assert_eq!(
+        videos(&call).len(),
+        1,
+        "the first one sends its last frames"
+    );
+    call.lab.event(Event::DownClosed {
+        down: first.down,
+        sent: true,
+    });
+    call.lab
+        .request(carol, signal_request::Message::Offer(offer(JOIN, 2)));
+    let both = videos(&call);
+    assert_eq!(both.len(), 2);
+    assert_ne!(both[1].up, first.up);
+}
