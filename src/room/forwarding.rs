@@ -59,6 +59,7 @@ pub struct Reflection {
     metadata: String,
     attributes: HashMap<String, String>,
     kind: participant_info::Kind,
+    kind_details: Vec<i32>,
     permission: Permission,
     client: proto::ClientInfo,
     rule: PermissionRule,
@@ -375,10 +376,16 @@ fn guest_of(
         sub: identity.as_str().to_owned(),
         ..Default::default()
     };
+    let mut kind_details = reflection.kind_details.clone();
+    let forwarded = participant_info::KindDetail::Forwarded as i32;
+    if !kind_details.contains(&forwarded) {
+        kind_details.push(forwarded);
+    }
     let mut participant = Participant {
         client: reflection.client.clone(),
         permission: reflection.permission.clone(),
         kind: reflection.kind,
+        kind_details,
         state: participant_info::State::Joined,
         rule: reflection.rule.clone(),
         guest: Some(guest),
@@ -419,6 +426,7 @@ impl Reflection {
             metadata: participant.claims.metadata.clone(),
             attributes: participant.claims.attributes.clone(),
             kind: participant.kind,
+            kind_details: participant.kind_details.clone(),
             permission: participant.permission.clone(),
             client: participant.client.clone(),
             rule: participant.rule.clone(),

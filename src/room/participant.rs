@@ -153,6 +153,18 @@ pub(super) fn kind_of(claims: &Claims) -> participant_info::Kind {
     }
 }
 
+/// What a token adds to the kind; words that are not known are left aside (livekit 1.13.5 `kindDetailsToProto`).
+fn kind_details_of(claims: &Claims) -> Vec<i32> {
+    let words = claims
+        .kind_details
+        .iter()
+        .map(|word| word.to_ascii_uppercase());
+    words
+        .filter_map(|word| participant_info::KindDetail::from_str_name(&word))
+        .map(|detail| detail as i32)
+        .collect()
+}
+
 /// One participant.
 #[derive(Debug)]
 pub(super) struct Participant {
@@ -173,6 +185,8 @@ pub(super) struct Participant {
     pub(super) adaptive_stream: bool,
     pub(super) permission: Permission,
     pub(super) kind: participant_info::Kind,
+    /// Numbers of [`participant_info::KindDetail`].
+    pub(super) kind_details: Vec<i32>,
     pub(super) state: participant_info::State,
     pub(super) joined: Now,
     pub(super) version: u32,
@@ -225,6 +239,7 @@ impl Participant {
             worker,
             candidates: Arc::default(),
             kind: kind_of(&claims),
+            kind_details: kind_details_of(&claims),
             claims,
             api_key: String::new(),
             client: proto::ClientInfo::default(),
@@ -377,11 +392,7 @@ impl Participant {
             kind: self.kind as i32,
             attributes: self.claims.attributes.clone(),
             disconnect_reason: self.disconnect_reason as i32,
-            kind_details: self
-                .guest
-                .iter()
-                .map(|_| participant_info::KindDetail::Forwarded as i32)
-                .collect(),
+            kind_details: self.kind_details.clone(),
             data_tracks: self.data_tracks.published(),
             client_protocol: self.client.client_protocol,
             capabilities: self.client.capabilities.clone(),

@@ -172,6 +172,29 @@ fn named() -> RoomParticipantIdentity {
 }
 
 #[test]
+fn a_token_s_details_of_the_kind_are_told_and_a_guest_keeps_them() {
+    use participant_info::KindDetail::{BridgeRtsp, CloudAgent, Forwarded};
+
+    let mut red = Lab::new();
+    let agent = red.join_with("agent", |join| {
+        join.claims.kind = "agent".to_owned();
+        join.claims.kind_details = ["cloud_agent", "NEWER", "Bridge_RTSP"]
+            .map(str::to_owned)
+            .to_vec();
+    });
+    agent.unwrap();
+    let details = |lab: &Lab| {
+        let info = lab.room.participants[&lab.room.identities["agent"]].info();
+        info.kind_details().collect::<Vec<_>>()
+    };
+    assert_eq!(details(&red), [CloudAgent, BridgeRtsp]);
+    let mut blue = other_room(&red);
+    let (id, reflection) = red.room.forward("agent").unwrap();
+    assert_eq!(blue.room.welcome(blue.now, id, &reflection), Ok(true));
+    assert_eq!(details(&blue), [CloudAgent, BridgeRtsp, Forwarded]);
+}
+
+#[test]
 fn a_guest_is_there_with_all_that_it_has_and_its_tracks_are_its_own() {
     let mut pair = Pair::new([0, 0, 0]);
     let source = info_in(&pair.red.lab).unwrap();
