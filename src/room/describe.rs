@@ -2,7 +2,8 @@
 
 use super::participant::{Participant, Preference};
 use super::{EMULATED_VERSION, Now, PROTOCOL, Room, Seat};
-use crate::plan::{IceLogin, IceServer};
+use crate::negotiate::Role;
+use crate::plan::{Codec, IceLogin, IceServer};
 use crate::protocol::livekit::{
     self as proto, ClientConfigSetting, ClientConfiguration, DisabledCodecs, JoinResponse,
     ServerInfo, participant_info,
@@ -55,10 +56,8 @@ impl Room {
     /// The room's codecs without RTX and without what this client must not publish; VP8 and H264 first, other video,
     /// then audio.
     fn publish_codecs(&self, participant: &Participant) -> Vec<proto::Codec> {
-        let disabled = disabled_publish(participant);
         let allowed = |mime: &str| {
-            !mime.eq_ignore_ascii_case("video/rtx")
-                && !disabled.iter().any(|name| name.eq_ignore_ascii_case(mime))
+            !mime.eq_ignore_ascii_case("video/rtx") && may_go(participant, Role::Publisher, mime)
         };
         let rank = |mime: &str| match mime.to_ascii_lowercase().as_str() {
             "video/vp8" => 0,
@@ -80,6 +79,16 @@ impl Room {
                 mime: mime.clone(),
                 fmtp_line: String::new(),
             })
+            .collect()
+    }
+
+    /// The room's codecs that may go over a connection of this client's. Where one connection is for both ways, what the
+    /// client is only not to publish stays: it may be received there.
+    pub(super) fn codecs_of(&self, participant: &Participant, role: Role) -> Vec<Codec> {
+        let enabled = self.settings.defaults.enabled_codecs.iter();
+        enabled
+            .filter(|mime| may_go(participant, role, mime))
+            .filter_map(|mime| Codec::from_mime(mime))
             .collect()
     }
 
@@ -129,6 +138,24 @@ fn ice_server(now: Now, server: &IceServer, name: &str) -> proto::IceServer {
     }
 }
 
+/// Codecs that a client neither publishes nor plays well (livekit 1.13.5 `pkg/clientconfiguration`).
+fn disabled(participant: &Participant) -> &'static [&'static str] {
+    if participant.is_safari() {
+        &["video/AV1"]
+    } else {
+        &[]
+    }
+}
+
+/// Whether a codec may go over a connection (livekit 1.13.5 `setupEnabledCodecs`).
+fn may_go(participant: &Participant, role: Role, mime: &str) -> bool {
+    let mut barred = disabled(participant).to_vec();
+    if role == Role::Publisher {
+        barred.extend(disabled_publish(participant));
+    }
+    !barred.iter().any(|name| name.eq_ignore_ascii_case(mime))
+}
+
 /// Codecs that a client publishes badly (livekit 1.13.5 `pkg/clientconfiguration`).
 fn disabled_publish(participant: &Participant) -> Vec<&'static str> {
     let os = participant.client.os.to_ascii_lowercase();
@@ -158,13 +185,12 @@ pub(super) fn client_configuration(participant: &Participant) -> Option<ClientCo
         .into_iter()
         .map(codec)
         .collect();
-    let codecs = if participant.is_safari() {
-        vec![codec("video/AV1")]
-    } else {
-        Vec::new()
-    };
-    let disabled = !(publish.is_empty() && codecs.is_empty());
-    if !disabled && participant.preference.is_none() {
+    let codecs: Vec<proto::Codec> = disabled(participant)
+        .iter()
+        .map(|mime| codec(mime))
+        .collect();
+    let has_disabled = !(publish.is_empty() && codecs.is_empty());
+    if !has_disabled && participant.preference.is_none() {
         return None;
     }
     let force_relay = match participant.preference {
@@ -172,7 +198,7 @@ pub(super) fn client_configuration(participant: &Participant) -> Option<ClientCo
         Some(Preference::Tcp) | None => ClientConfigSetting::Unset,
     };
     Some(ClientConfiguration {
-        disabled_codecs: disabled.then_some(DisabledCodecs { codecs, publish }),
+        disabled_codecs: has_disabled.then_some(DisabledCodecs { codecs, publish }),
         force_relay: force_relay as i32,
         ..Default::default()
     })

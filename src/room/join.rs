@@ -6,7 +6,7 @@ use super::track::known;
 use super::{JOIN_TIMEOUT, Now, Output, Place, Room, RoomCommand, Seat, SessionId};
 use crate::ids::{Identity, ParticipantSid, TransportId};
 use crate::negotiate::{Negotiator, Role, Setup};
-use crate::plan::{Codec, IceCredentials};
+use crate::plan::IceCredentials;
 use crate::protocol::join::Join;
 use crate::protocol::livekit::{
     self as proto, DisconnectReason, SignalTarget, client_info, participant_info, signal_response,
@@ -222,13 +222,7 @@ impl Room {
             fingerprint: self.settings.fingerprint,
             lite,
             candidates: participant.candidates.to_vec(),
-            codecs: self
-                .settings
-                .defaults
-                .enabled_codecs
-                .iter()
-                .filter_map(|mime| Codec::from_mime(mime))
-                .collect(),
+            codecs: self.codecs_of(participant, role),
             firefox: participant.is_firefox(),
             first_offer_id,
             // Audio and video that stay in step are not told apart by sections that change hands.

@@ -303,6 +303,44 @@ fn a_join_is_answered_by_join_and_a_fresh_token() {
 }
 
 #[test]
+fn a_client_is_offered_no_codec_that_it_is_told_is_disabled() {
+    use crate::negotiate::Role;
+    use crate::plan::Codec;
+
+    let mut lab = Lab::new();
+    let safari = lab.join_with("safari", |join| {
+        join.client.browser = "safari".to_owned();
+        join.client.browser_version = "18.4".to_owned();
+        join.single_pc = false;
+    });
+    let safari = safari.unwrap();
+    let signal_response::Message::Join(join) = &lab.heard(safari)[0] else {
+        panic!()
+    };
+    let disabled = join.client_configuration.as_ref().unwrap();
+    let disabled = disabled.disabled_codecs.as_ref().unwrap();
+    assert_eq!(disabled.codecs[0].mime, "video/AV1");
+    assert_eq!(disabled.publish[0].mime, "video/VP9");
+    let publish = join.enabled_publish_codecs.iter();
+    let publish: Vec<&str> = publish.map(|codec| codec.mime.as_str()).collect();
+    assert_eq!(publish[..3], ["video/VP8", "video/H264", "video/H265"]);
+    // And in SDP: neither way, or not from it.
+    let seat = lab.room.identities["safari"];
+    let has = |role, codec| {
+        let codecs = lab.room.codecs_of(&lab.room.participants[&seat], role);
+        codecs.contains(&codec)
+    };
+    for (role, vp9) in [
+        (Role::Publisher, false),
+        (Role::Subscriber, true),
+        (Role::Single, true),
+    ] {
+        let both = (has(role, Codec::Av1), has(role, Codec::Vp9));
+        assert_eq!(both, (false, vp9), "{role:?}");
+    }
+}
+
+#[test]
 fn a_newcomer_finds_those_present_and_they_hear_of_it_at_the_next_beat() {
     let mut lab = Lab::new();
     let alice = lab.join("alice");
