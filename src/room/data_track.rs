@@ -119,10 +119,9 @@ impl Room {
         let (Some(handle), Some(participant)) = (handle, self.participants.get_mut(&seat)) else {
             return;
         };
-        participant
-            .data_tracks
-            .published
-            .insert(handle, info.clone());
+        participant.is_publisher = true;
+        let tracks = &mut participant.data_tracks;
+        tracks.published.insert(handle, info.clone());
         let sid = info.sid.clone();
         let response = PublishDataTrackResponse { info: Some(info) };
         self.send(

@@ -231,3 +231,22 @@ fn a_description_is_bounded_in_every_part() {
         assert_eq!(lab.refusal(alice, message), Reason::InvalidRequest);
     }
 }
+
+#[test]
+fn whoever_publishes_data_tracks_alone_is_a_publisher() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    lab.connect();
+    let request = PublishDataTrackRequest {
+        pub_handle: 1,
+        name: "pose".to_owned(),
+        ..Default::default()
+    };
+    lab.request(
+        alice,
+        signal_request::Message::PublishDataTrackRequest(request),
+    );
+    let told = lab.updates(alice).pop().unwrap();
+    assert!(told.is_publisher);
+    assert_eq!(lab.room.snapshot().num_publishers, 1);
+}
