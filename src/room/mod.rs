@@ -13,6 +13,7 @@
 mod addresses;
 mod admin;
 mod agents;
+mod awaited;
 mod census;
 mod connection;
 mod data;
@@ -430,6 +431,7 @@ impl Room {
             self.expire_offer(now, seat);
             self.negotiate_if_due(now, seat);
             self.apply_settings_if_due(now, seat);
+            self.give_up_awaited_if_due(now, seat);
             self.announce_if_due(now, seat);
             self.review_demands_if_due(now, seat);
             self.refresh_token_if_due(now, seat);

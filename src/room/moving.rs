@@ -212,16 +212,14 @@ impl Room {
         for sid in &sids {
             self.tracks.insert(sid.clone(), seat);
         }
-        let others: Vec<Seat> = self
-            .participants
-            .values()
-            .filter(|p| p.seat != seat && p.auto_subscribe)
-            .map(|p| p.seat)
-            .collect();
+        let others = self.participants.values().filter(|p| p.seat != seat);
+        let mut wishes: Vec<(Seat, &TrackSid)> = Vec::new();
         for other in others {
-            for sid in &sids {
-                self.subscribe(now, other, sid);
-            }
+            let wanted = sids.iter().filter(|sid| other.wants(sid));
+            wishes.extend(wanted.map(|sid| (other.seat, sid)));
+        }
+        for (other, sid) in wishes {
+            self.subscribe(now, other, sid);
         }
     }
 

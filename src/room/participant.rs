@@ -2,6 +2,7 @@
 
 use super::Now;
 use super::SessionId;
+use super::awaited::Awaited;
 use super::connection::Connection;
 use super::data::Inbox;
 use super::data_track::DataTracks;
@@ -200,6 +201,7 @@ pub(super) struct Participant {
     pub(super) pending: Vec<Publication>,
     pub(super) tracks: BTreeMap<TrackSid, Publication>,
     pub(super) subscriptions: HashMap<TrackSid, Subscription>,
+    pub(super) awaited: Awaited,
     pub(super) rule: PermissionRule,
     pub(super) inbox: Inbox,
     pub(super) data_tracks: DataTracks,
@@ -259,6 +261,7 @@ impl Participant {
             pending: Vec::new(),
             tracks: BTreeMap::new(),
             subscriptions: HashMap::new(),
+            awaited: Awaited::default(),
             rule: PermissionRule::All,
             inbox: Inbox::new(now.at),
             data_tracks: DataTracks::default(),
@@ -366,6 +369,7 @@ impl Participant {
             .chain(std::iter::once(self.refresh_at))
             .chain(negotiations)
             .chain(settings)
+            .chain(self.awaited.next_timeout())
             .chain(announcements)
             .chain(demands)
     }
@@ -397,6 +401,11 @@ impl Participant {
             client_protocol: self.client.client_protocol,
             capabilities: self.client.capabilities.clone(),
         }
+    }
+
+    /// Whether it is to get a track that comes.
+    pub(super) fn wants(&self, sid: &TrackSid) -> bool {
+        self.auto_subscribe || self.awaited.wants(sid)
     }
 
     /// Whether Safari or a very old client, which must not find a section used again.

@@ -134,7 +134,7 @@ impl Room {
         let others: Vec<Seat> = self
             .participants
             .values()
-            .filter(|p| p.seat != seat && p.auto_subscribe)
+            .filter(|p| p.seat != seat && p.wants(sid))
             .map(|p| p.seat)
             .collect();
         for other in others {

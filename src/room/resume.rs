@@ -6,7 +6,7 @@
 use super::connection::Connection;
 use super::participant::Preference;
 use super::{Now, Output, Room, Seat, SessionId};
-use crate::ids::{ParticipantSid, TrackSid};
+use crate::ids::ParticipantSid;
 use crate::plan::Command;
 use crate::protocol::join::{Join, Resume};
 use crate::protocol::livekit::{
@@ -212,9 +212,7 @@ impl Room {
         if let Some(subscription) = &state.subscription {
             self.update_subscription(now, seat, subscription);
         }
-        for sid in &state.track_sids_disabled {
-            self.disable_track(now, seat, &TrackSid::from(sid.as_str()));
-        }
+        self.disable_tracks(now, seat, &state.track_sids_disabled);
     }
 
     /// Media to a client is gone while its signalling lives: it is told to resume, which restarts ICE.

@@ -1,6 +1,7 @@
 //! What a subscriber wants of a video: size, quality, frame rate, nothing (livekit.md 4.4).
 
 use super::dynacast::Demand;
+use super::subscribe::MAX_IDS;
 use super::{Now, Room, Seat};
 use crate::ids::TrackSid;
 use crate::plan::{Command, Kind, Wanted};
@@ -111,11 +112,14 @@ impl Room {
         update: &UpdateTrackSettings,
     ) {
         let settings = TrackSettings::of(update);
-        for sid in &update.track_sids {
+        for sid in update.track_sids.iter().take(MAX_IDS) {
             let Some(participant) = self.participants.get_mut(&seat) else {
                 return;
             };
             let Some(subscription) = participant.subscriptions.get_mut(sid.as_str()) else {
+                if !participant.awaited.set(now.at, sid, settings) {
+                    self.fault("too many tracks awaited");
+                }
                 continue;
             };
             let shown_again = subscription.settings.disabled && !settings.disabled;
@@ -132,14 +136,24 @@ impl Room {
     }
 
     /// A client that resumes says which tracks it does not want now.
-    pub(super) fn disable_track(&mut self, now: Now, seat: Seat, sid: &TrackSid) {
-        let subscription = self
-            .participants
-            .get_mut(&seat)
-            .and_then(|p| p.subscriptions.get_mut(sid));
-        if let Some(subscription) = subscription {
-            subscription.settings.disabled = true;
-            subscription.apply_at = Some(now.at);
+    pub(super) fn disable_tracks(&mut self, now: Now, seat: Seat, sids: &[String]) {
+        for sid in sids.iter().take(MAX_IDS) {
+            let Some(participant) = self.participants.get_mut(&seat) else {
+                return;
+            };
+            let adaptive = participant.adaptive_stream;
+            if let Some(subscription) = participant.subscriptions.get_mut(sid.as_str()) {
+                subscription.settings.disabled = true;
+                subscription.apply_at = Some(now.at);
+                continue;
+            }
+            let settings = TrackSettings {
+                disabled: true,
+                ..TrackSettings::initial(adaptive)
+            };
+            if !participant.awaited.set(now.at, sid, settings) {
+                self.fault("too many tracks awaited");
+            }
         }
         self.apply_settings_if_due(now, seat);
     }

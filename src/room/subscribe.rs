@@ -14,8 +14,8 @@ use crate::protocol::livekit::{
 use std::collections::HashSet;
 use std::time::Instant;
 
-/// Ids of tracks that are read of one message; a room has not so many tracks that a client could want.
-pub(super) const MAX_IDS: usize = 1024;
+/// Ids of tracks that are read of one message, more than the tracks of any room that a client could show.
+pub(super) const MAX_IDS: usize = 4096;
 
 /// One participant's subscription to one track.
 #[derive(Debug)]
@@ -87,10 +87,14 @@ impl Room {
             return;
         }
         let adaptive = participant.adaptive_stream;
+        let settings = participant.awaited.take(sid);
         let subscription = participant
             .subscriptions
             .entry(sid.clone())
             .or_insert_with(|| Subscription::new(adaptive));
+        if let Some(settings) = settings {
+            subscription.settings = settings;
+        }
         subscription.desired = true;
         // A track may come back under its name: with somebody who is moved here, or is forwarded here again.
         subscription.ended = false;
@@ -227,13 +231,10 @@ impl Room {
         let Some(participant) = self.participants.get(&seat) else {
             return;
         };
-        if !participant.auto_subscribe {
-            return;
-        }
         let mut fresh: Vec<TrackSid> = self
             .tracks
             .keys()
-            .filter(|sid| !participant.subscriptions.contains_key(*sid))
+            .filter(|sid| participant.wants(sid) && !participant.subscriptions.contains_key(*sid))
             .cloned()
             .collect();
         fresh.sort();
@@ -271,35 +272,44 @@ impl Room {
             .participant_tracks
             .iter()
             .flat_map(|tracks| &tracks.track_sids);
-        let mut sids: Vec<TrackSid> = update
+        let mut sids: Vec<&str> = update
             .track_sids
             .iter()
             .chain(listed)
-            .map(|sid| TrackSid::from(sid.as_str()))
+            .take(MAX_IDS)
+            .map(String::as_str)
             .collect();
-        sids.sort();
+        sids.sort_unstable();
         sids.dedup();
         for sid in sids {
             if update.subscribe {
-                if self.tracks.contains_key(&sid) {
-                    self.subscribe(now, seat, &sid);
-                } else {
-                    let response = SubscriptionResponse {
-                        track_sid: sid.as_str().to_owned(),
-                        err: SubscriptionError::SeTrackNotfound as i32,
-                    };
-                    self.send(
-                        seat,
-                        signal_response::Message::SubscriptionResponse(response),
-                    );
-                }
-            } else if let Some(participant) = self.participants.get_mut(&seat)
-                && let Some(subscription) = participant.subscriptions.get_mut(&sid)
-            {
-                subscription.desired = false;
-                subscription.refused = false;
-                self.stop_down(now, seat, &sid);
+                self.subscribe_or_await(now, seat, sid);
+            } else {
+                self.unsubscribe(now, seat, sid);
             }
+        }
+    }
+
+    fn subscribe_or_await(&mut self, now: Now, seat: Seat, sid: &str) {
+        if let Some((sid, _)) = self.tracks.get_key_value(sid) {
+            let sid = sid.clone();
+            self.subscribe(now, seat, &sid);
+        } else if let Some(participant) = self.participants.get_mut(&seat)
+            && !participant.awaited.want(now.at, sid)
+        {
+            self.fault("too many tracks awaited");
+        }
+    }
+
+    fn unsubscribe(&mut self, now: Now, seat: Seat, sid: &str) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        participant.awaited.forget(sid);
+        if let Some(subscription) = participant.subscriptions.get_mut(sid) {
+            subscription.desired = false;
+            subscription.refused = false;
+            self.stop_down(now, seat, &TrackSid::from(sid));
         }
     }
 

@@ -5,8 +5,9 @@ use super::data::delivered;
 use super::*;
 use crate::plan::{DownTrackPlan, Kind};
 use crate::protocol::livekit::{
-    DataTrackSubscriberHandles, PublishDataTrackRequest, SubscriptionPermission, TrackPermission,
-    UpdateDataSubscription, UpdateSubscription, update_data_subscription,
+    DataTrackSubscriberHandles, PublishDataTrackRequest, SubscriptionError, SubscriptionPermission,
+    TrackPermission, UpdateDataSubscription, UpdateSubscription, UpdateTrackSettings,
+    update_data_subscription,
 };
 
 /// Rule of a publisher: all, or these with all tracks.
@@ -208,4 +209,108 @@ fn a_subscription_over_the_limit_begins_when_a_place_is_free() {
     let both = videos(&call);
     assert_eq!(both.len(), 2);
     assert_ne!(both[1].up, first.up);
+}
+
+/// Whether a session was told since the last call that a track is not to be found.
+fn not_found(lab: &mut Lab, session: SessionId) -> Vec<String> {
+    let heard = lab.heard(session).into_iter();
+    heard
+        .filter_map(|message| match message {
+            signal_response::Message::SubscriptionResponse(response) => {
+                assert_eq!(response.err(), SubscriptionError::SeTrackNotfound);
+                Some(response.track_sid)
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_track_that_never_comes_is_not_found_after_a_minute_unless_the_wish_is_taken_back() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    lab.connect();
+    lab.request(alice, subscribe(&["TR_a", "TR_b"], true));
+    lab.wait(Duration::from_secs(50));
+    lab.request(alice, subscribe(&["TR_b"], false));
+    lab.wait(Duration::from_secs(9));
+    assert_eq!(not_found(&mut lab, alice), [""; 0]);
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(not_found(&mut lab, alice), ["TR_a"]);
+    lab.wait(Duration::from_secs(100));
+    assert_eq!(not_found(&mut lab, alice), [""; 0]);
+}
+
+#[test]
+fn a_track_that_is_wanted_before_it_is_there_comes_as_it_is_to_be_shown() {
+    let mut call = Call::new([0, 0]);
+    let choosy = |join: &mut Join| {
+        join.auto_subscribe = false;
+        join.publisher_offer = Some(offer(JOIN, 1));
+    };
+    let carol = call.lab.join_with("carol", choosy).unwrap();
+    call.lab.connect();
+    call.lab
+        .request(call.bob, signal_request::Message::AddTrack(camera()));
+    let published = call.lab.heard(call.bob).pop().unwrap();
+    let signal_response::Message::TrackPublished(published) = published else {
+        panic!("{published:?}")
+    };
+    let sid = published.track.unwrap().sid;
+    let settings = UpdateTrackSettings {
+        track_sids: vec![sid.clone(), call.audio.sid.clone()],
+        disabled: true,
+        ..Default::default()
+    };
+    call.lab
+        .request(carol, signal_request::Message::TrackSetting(settings));
+    call.lab.request(carol, subscribe(&[&sid], true));
+    call.lab.commands.clear();
+    call.lab
+        .request(call.bob, signal_request::Message::Offer(offer(PUBLISH, 2)));
+    call.lab.wait(Duration::from_secs(3));
+    call.lab
+        .request(carol, signal_request::Message::Offer(offer(JOIN, 2)));
+    let of_carol = |call: &Call, kind| -> Vec<DownTrackPlan> {
+        let seat = call.lab.room.identities["carol"];
+        let mut downs = call.downs();
+        downs.retain(|d| d.kind == kind && call.lab.room.downs[&d.down].subscriber == seat);
+        downs
+    };
+    let videos = of_carol(&call, Kind::Video);
+    assert_eq!(videos.len(), 1);
+    assert!(videos[0].wanted.paused);
+    // The same of a track that is there, and not subscribed to yet.
+    let audio = call.audio.sid.clone();
+    call.lab.request(carol, subscribe(&[&audio], true));
+    call.lab
+        .request(carol, signal_request::Message::Offer(offer(JOIN, 3)));
+    let audios = of_carol(&call, Kind::Audio);
+    assert_eq!(audios.len(), 1);
+    assert!(audios[0].wanted.paused);
+}
+
+#[test]
+fn wishes_are_bounded_in_number_and_length() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    lab.connect();
+    let many: Vec<String> = (0..100_000).map(|n| format!("TR_{n:09}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let long = "x".repeat(65);
+    lab.request(alice, subscribe(&[&long], true));
+    lab.request(alice, subscribe(&many, true));
+    let settings = UpdateTrackSettings {
+        track_sids: many.iter().map(|sid| format!("{sid}b")).collect(),
+        ..Default::default()
+    };
+    lab.request(alice, signal_request::Message::TrackSetting(settings));
+    lab.wait(Duration::from_secs(61));
+    let told = not_found(&mut lab, alice);
+    assert_eq!(told.len(), 64);
+    assert_eq!(told[63], many[63]);
+    assert_eq!(
+        lab.room.faults["too many tracks awaited"],
+        1 + (4096 - 64) + 4096
+    );
 }
