@@ -170,7 +170,7 @@ impl Room {
             .ok()
             .and_then(|handle| participant.data_tracks.published.remove(&handle));
         let Some(info) = removed else {
-            let reason = request_response::Reason::InvalidHandle;
+            let reason = request_response::Reason::NotFound;
             let echo = request_response::Request::UnpublishDataTrack(request);
             return self.refuse(seat, 0, reason, "no such data track", Some(echo));
         };

@@ -456,7 +456,7 @@ impl Room {
             signal_request::Message::Trickle(trickle) => self.handle_trickle(seat, &trickle),
             signal_request::Message::AddTrack(request) => self.add_track(now, seat, request),
             signal_request::Message::Mute(mute) => {
-                self.mute_track(now, seat, &mute.sid, mute.muted);
+                self.mute_own_track(now, seat, mute);
             }
             signal_request::Message::Subscription(update) => {
                 self.update_subscription(now, seat, &update);
@@ -472,10 +472,10 @@ impl Room {
                 self.update_own_metadata(now, seat, update);
             }
             signal_request::Message::UpdateAudioTrack(update) => {
-                self.update_audio_track(now, seat, &update);
+                self.update_audio_track(now, seat, update);
             }
             signal_request::Message::UpdateVideoTrack(update) => {
-                self.update_video_track(now, seat, &update);
+                self.update_video_track(now, seat, update);
             }
             signal_request::Message::PublishDataTrackRequest(request) => {
                 self.publish_data_track(now, seat, request);

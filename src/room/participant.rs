@@ -13,7 +13,7 @@ use super::track::Publication;
 use crate::ids::{Identity, ParticipantSid, TrackSid, TransportId, WorkerId};
 use crate::plan::LocalCandidate;
 use crate::protocol::livekit::{
-    self as proto, ParticipantInfo, TrackSource, client_info, participant_info,
+    self as proto, AddTrackRequest, ParticipantInfo, TrackSource, client_info, participant_info,
 };
 use crate::protocol::token::{Claims, VideoGrant};
 use bytes::Bytes;
@@ -199,6 +199,8 @@ pub(super) struct Participant {
     pub(super) subscriber: Option<Connection>,
     /// Announced by `add_track`, not yet seen in an offer, in order.
     pub(super) pending: Vec<Publication>,
+    /// Announced under an id that is pending: taken up one by one, as the tracks before them end.
+    pub(super) queued: Vec<AddTrackRequest>,
     pub(super) tracks: BTreeMap<TrackSid, Publication>,
     pub(super) subscriptions: HashMap<TrackSid, Subscription>,
     pub(super) awaited: Awaited,
@@ -259,6 +261,7 @@ impl Participant {
             main: None,
             subscriber: None,
             pending: Vec::new(),
+            queued: Vec::new(),
             tracks: BTreeMap::new(),
             subscriptions: HashMap::new(),
             awaited: Awaited::default(),
@@ -401,6 +404,13 @@ impl Participant {
             client_protocol: self.client.client_protocol,
             capabilities: self.client.capabilities.clone(),
         }
+    }
+
+    /// A publication of its own, whether an offer has carried it or not.
+    pub(super) fn own_track(&mut self, sid: &str) -> Option<&mut Publication> {
+        let mut pending = self.pending.iter_mut();
+        let track = self.tracks.get_mut(sid);
+        track.or_else(|| pending.find(|track| track.sid.as_str() == sid))
     }
 
     /// Whether it is to get a track that comes.

@@ -44,6 +44,9 @@ impl Room {
             .filter(|track| !permission.may_publish(track.info.source()))
             .map(|track| track.sid.clone())
             .collect();
+        participant
+            .queued
+            .retain(|request| permission.may_publish(request.source()));
         let unsent = participant
             .pending
             .extract_if(.., |track| !permission.may_publish(track.info.source()));

@@ -6,16 +6,21 @@ use super::{Now, Room, Seat};
 use crate::ids::{Ssrc, TrackSid, UpTrackId};
 use crate::plan::{Command, Format, Kind};
 use crate::protocol::livekit::{
-    AddTrackRequest, TrackPublishedResponse, TrackType, UpdateLocalAudioTrack,
-    UpdateLocalVideoTrack, request_response, signal_response,
+    AddTrackRequest, AudioTrackFeature, MuteTrackRequest, TrackPublishedResponse, TrackType,
+    UpdateLocalAudioTrack, UpdateLocalVideoTrack, request_response, signal_response,
 };
 use std::time::Duration;
 
 /// Announced tracks that no offer has carried yet (livekit 1.13.5 `participant.go`).
 const MAX_PENDING: usize = 20;
+/// Announced tracks of one id: one is pending, the others wait for its end (livekit 1.13.5 `participant.go`).
+const MAX_OF_ONE_ID: usize = 3;
 /// A simulcast track whose packets do not come (camera off at publish) is announced all the same. The reference waits
 /// for ever.
 pub(super) const ANNOUNCE_ANYWAY: Duration = Duration::from_secs(2);
+
+/// Said of an SID that its client has no track of.
+const NO_SUCH_TRACK: &str = "no such track";
 
 impl Room {
     pub(super) fn add_track(&mut self, now: Now, seat: Seat, mut request: AddTrackRequest) {
@@ -44,26 +49,54 @@ impl Room {
                 request,
             );
         }
-        if participant.pending.len() >= MAX_PENDING {
-            return self.refuse_track(seat, Reason::LimitExceeded, "too many tracks", request);
-        }
-        let limit = self.settings.limits.num_tracks as usize;
-        if limit > 0 && self.ups.len() >= limit {
-            return self.refuse_track(seat, Reason::LimitExceeded, "too many tracks", request);
-        }
-        if !request.sid.is_empty()
-            && let Some(info) = participant
-                .tracks
-                .get(request.sid.as_str())
-                .map(|track| track.info.clone())
-        {
+        if !request.sid.is_empty() {
+            let Some(track) = participant.tracks.get(request.sid.as_str()) else {
+                return self.refuse_track(seat, Reason::NotFound, NO_SUCH_TRACK, request);
+            };
             // A backup codec: nobody has asked for it, the track stays as it is.
             let response = TrackPublishedResponse {
                 cid: request.cid,
-                track: Some(info),
+                track: Some(track.info.clone()),
             };
             return self.send(seat, signal_response::Message::TrackPublished(response));
         }
+        let limit = self.settings.limits.num_tracks as usize;
+        if participant.pending.len().max(participant.queued.len()) >= MAX_PENDING
+            || (limit > 0 && self.ups.len() >= limit)
+        {
+            return self.refuse_track(seat, Reason::LimitExceeded, "too many tracks", request);
+        }
+        let pending = participant.pending.iter().map(|track| &track.cid);
+        let queued = participant.queued.iter().map(|request| &request.cid);
+        let of_this_id = pending.chain(queued).filter(|cid| **cid == request.cid);
+        match of_this_id.count() {
+            0 => self.publish_pending(now, seat, request),
+            MAX_OF_ONE_ID.. => {
+                let text = "too many tracks of this id";
+                self.refuse_track(seat, Reason::LimitExceeded, text, request);
+            }
+            _ => {
+                if let Some(participant) = self.participants.get_mut(&seat) {
+                    participant.queued.push(request.clone());
+                }
+                self.refuse_track(seat, Reason::Queued, "", request);
+            }
+        }
+    }
+
+    /// Another track of the same id waits for the end of this one.
+    fn publish_queued(&mut self, now: Now, seat: Seat, cid: &str) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let mut queued = participant.queued.iter();
+        if let Some(place) = queued.position(|request| request.cid == cid) {
+            let request = participant.queued.remove(place);
+            self.publish_pending(now, seat, request);
+        }
+    }
+
+    fn publish_pending(&mut self, now: Now, seat: Seat, request: AddTrackRequest) {
         let up = UpTrackId(self.issue());
         let mut track = Publication::new(&request, up, &mut self.random);
         self.ups.insert(up, (seat, track.sid.clone()));
@@ -203,35 +236,42 @@ impl Room {
             }
         }
         self.end_track(now, sid);
+        self.publish_queued(now, seat, &track.cid);
     }
 
-    pub(super) fn mute_track(&mut self, now: Now, seat: Seat, sid: &str, muted: bool) {
+    pub(super) fn mute_own_track(&mut self, now: Now, seat: Seat, mute: MuteTrackRequest) {
+        if !self.mute_track(now, seat, &mute.sid, mute.muted) {
+            let echo = request_response::Request::Mute(mute);
+            self.refuse_unknown(seat, echo);
+        }
+    }
+
+    fn refuse_unknown(&mut self, seat: Seat, echo: request_response::Request) {
+        let reason = request_response::Reason::NotFound;
+        self.refuse(seat, 0, reason, NO_SUCH_TRACK, Some(echo));
+    }
+
+    /// `false`: there is no such track.
+    pub(super) fn mute_track(&mut self, now: Now, seat: Seat, sid: &str, muted: bool) -> bool {
         let Some(participant) = self.participants.get_mut(&seat) else {
-            return;
+            return false;
         };
         let worker = participant.worker;
-        let track = participant
-            .tracks
-            .values_mut()
-            .find(|track| track.sid.as_str() == sid);
-        let Some(track) = track else {
-            if let Some(track) = participant
-                .pending
-                .iter_mut()
-                .find(|t| t.sid.as_str() == sid)
-            {
-                track.info.muted = muted;
-            }
-            return;
+        let Some(track) = participant.own_track(sid) else {
+            return false;
         };
         if track.info.muted == muted {
-            return;
+            return true;
         }
         track.info.muted = muted;
         track.touch(now);
         track.quality.change(now.at);
         let (up, announced) = (track.up, track.announced);
         let sid = track.sid.clone();
+        // Whoever announces it tells the worker.
+        if !participant.tracks.contains_key(&sid) {
+            return true;
+        }
         self.command(worker, Command::SetMuted { up, muted });
         if announced {
             self.changed(now, seat);
@@ -239,39 +279,57 @@ impl Room {
         if !muted {
             self.repeat_demand(seat, &sid);
         }
+        true
     }
 
     pub(super) fn update_audio_track(
         &mut self,
         now: Now,
         seat: Seat,
-        update: &UpdateLocalAudioTrack,
+        mut update: UpdateLocalAudioTrack,
     ) {
-        let Some(participant) = self.participants.get_mut(&seat) else {
-            return;
-        };
-        let Some(track) = participant.tracks.get_mut(update.track_sid.as_str()) else {
-            return;
-        };
-        track.set_features(&update.features);
-        track.touch(now);
-        self.changed(now, seat);
+        update.features = track::known::<AudioTrackFeature>(&update.features);
+        let is_there = self.update_track(now, seat, &update.track_sid, |track| {
+            track.set_features(&update.features);
+        });
+        if !is_there {
+            let echo = request_response::Request::UpdateAudioTrack(update);
+            self.refuse_unknown(seat, echo);
+        }
     }
 
     pub(super) fn update_video_track(
         &mut self,
         now: Now,
         seat: Seat,
-        update: &UpdateLocalVideoTrack,
+        update: UpdateLocalVideoTrack,
     ) {
-        let Some(participant) = self.participants.get_mut(&seat) else {
-            return;
+        let is_there = self.update_track(now, seat, &update.track_sid, |track| {
+            track.set_size(update.width, update.height);
+        });
+        if !is_there {
+            let echo = request_response::Request::UpdateVideoTrack(update);
+            self.refuse_unknown(seat, echo);
+        }
+    }
+
+    /// `false`: there is no such track.
+    fn update_track(
+        &mut self,
+        now: Now,
+        seat: Seat,
+        sid: &str,
+        change: impl FnOnce(&mut Publication),
+    ) -> bool {
+        let participant = self.participants.get_mut(&seat);
+        let Some(track) = participant.and_then(|participant| participant.own_track(sid)) else {
+            return false;
         };
-        let Some(track) = participant.tracks.get_mut(update.track_sid.as_str()) else {
-            return;
-        };
-        track.set_size(update.width, update.height);
+        change(track);
         track.touch(now);
-        self.changed(now, seat);
+        if track.announced {
+            self.changed(now, seat);
+        }
+        true
     }
 }

@@ -186,10 +186,10 @@ impl Publication {
         self.info.audio_features.contains(&(feature as i32))
     }
 
-    /// What a client says of its microphone now; of anything else it cannot say that.
+    /// What a client says of its microphone now, known values only; of anything else it cannot say that.
     pub(super) fn set_features(&mut self, features: &[i32]) {
         if self.kind == Kind::Audio {
-            self.info.audio_features = known::<AudioTrackFeature>(features);
+            self.info.audio_features = features.to_vec();
             self.info.stereo = self.has_feature(AudioTrackFeature::TfStereo);
             self.info.disable_dtx = self.has_feature(AudioTrackFeature::TfNoDtx);
         }

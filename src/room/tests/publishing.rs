@@ -1,10 +1,11 @@
 //! What a client says of its tracks: what becomes of it, and how much of it there may be.
 
-use super::calls::Call;
+use super::calls::{Call, JOIN, PUBLISH, offer};
 use super::*;
 use crate::protocol::livekit::{
-    AudioTrackFeature, PublishDataTrackRequest, SimulcastCodec, TrackInfo, UpdateLocalAudioTrack,
-    VideoLayer, client_info,
+    AudioTrackFeature, MuteTrackRequest, PublishDataTrackRequest, SimulcastCodec, TrackInfo,
+    UnpublishDataTrackRequest, UpdateLocalAudioTrack, UpdateLocalVideoTrack, VideoLayer,
+    client_info,
 };
 use request_response::Reason;
 
@@ -249,4 +250,132 @@ fn whoever_publishes_data_tracks_alone_is_a_publisher() {
     let told = lab.updates(alice).pop().unwrap();
     assert!(told.is_publisher);
     assert_eq!(lab.room.snapshot().num_publishers, 1);
+}
+
+#[test]
+fn what_is_asked_of_a_track_that_is_not_there_is_refused_and_said_so() {
+    use request_response::Request;
+    use signal_request::Message;
+    let mut call = Call::new([0, 0]);
+    let alice = call.alice;
+    let sid = "TR_nowhere".to_owned();
+    let track_sid = sid.clone();
+    let requests = [
+        Message::Mute(MuteTrackRequest {
+            sid: sid.clone(),
+            muted: true,
+        }),
+        Message::UpdateAudioTrack(UpdateLocalAudioTrack {
+            track_sid: sid.clone(),
+            features: vec![STRANGE],
+        }),
+        Message::UpdateVideoTrack(UpdateLocalVideoTrack {
+            track_sid,
+            ..Default::default()
+        }),
+        Message::AddTrack(AddTrackRequest { sid, ..camera() }),
+        Message::UnpublishDataTrackRequest(UnpublishDataTrackRequest { pub_handle: 7 }),
+    ];
+    for request in requests {
+        let heard = call.lab.ask(alice, request.clone());
+        let [signal_response::Message::RequestResponse(response)] = heard.as_slice() else {
+            panic!("{heard:?}")
+        };
+        assert_eq!(response.reason(), Reason::NotFound);
+        let is_echoed = match (request, response.request.clone().unwrap()) {
+            (Message::Mute(asked), Request::Mute(echoed)) => asked == echoed,
+            (Message::UpdateAudioTrack(asked), Request::UpdateAudioTrack(echoed)) => {
+                asked.track_sid == echoed.track_sid && echoed.features.is_empty()
+            }
+            (Message::UpdateVideoTrack(asked), Request::UpdateVideoTrack(echoed)) => {
+                asked == echoed
+            }
+            (Message::AddTrack(asked), Request::AddTrack(echoed)) => asked == echoed,
+            (Message::UnpublishDataTrackRequest(asked), Request::UnpublishDataTrack(echoed)) => {
+                asked == echoed
+            }
+            _ => false,
+        };
+        assert!(is_echoed, "{heard:?}");
+    }
+}
+
+#[test]
+fn a_track_that_no_offer_has_carried_yet_is_changed_too() {
+    let mut lab = Lab::new();
+    let join = |join: &mut Join| join.publisher_offer = Some(offer(JOIN, 1));
+    let alice = lab.join_with("alice", join).unwrap();
+    lab.connect();
+    let microphone = AddTrackRequest {
+        cid: "mic".to_owned(),
+        source: TrackSource::Microphone as i32,
+        ..Default::default()
+    };
+    let audio = lab.added(alice, microphone).sid;
+    let video = lab.added(alice, camera()).sid;
+    let stereo = AudioTrackFeature::TfStereo as i32;
+    for message in [
+        signal_request::Message::UpdateAudioTrack(UpdateLocalAudioTrack {
+            track_sid: audio.clone(),
+            features: vec![stereo],
+        }),
+        signal_request::Message::UpdateVideoTrack(UpdateLocalVideoTrack {
+            track_sid: video.clone(),
+            width: 640,
+            height: 480,
+        }),
+        signal_request::Message::Mute(MuteTrackRequest {
+            sid: video.clone(),
+            muted: true,
+        }),
+    ] {
+        assert_eq!(lab.ask(alice, message), []);
+    }
+    lab.request(alice, signal_request::Message::Offer(offer(PUBLISH, 2)));
+    lab.wait(Duration::from_secs(3));
+    let told = lab.updates(alice).pop().unwrap().tracks;
+    let by = |sid: &str| told.iter().find(|track| track.sid == sid).unwrap();
+    assert_eq!(by(&audio).audio_features, [stereo]);
+    let video = by(&video);
+    assert_eq!((video.width, video.height, video.muted), (640, 480, true));
+}
+
+#[test]
+fn tracks_announced_under_an_id_that_is_pending_come_one_after_the_other() {
+    let mut call = Call::new([0, 0]);
+    let bob = call.bob;
+    let announce = || signal_request::Message::AddTrack(camera());
+    let first = call.lab.added(bob, camera()).sid;
+    let told = [(); 3].map(|()| call.lab.refusal(bob, announce()));
+    assert_eq!(
+        told,
+        [Reason::Queued, Reason::Queued, Reason::LimitExceeded]
+    );
+    call.lab
+        .request(bob, signal_request::Message::Offer(offer(PUBLISH, 2)));
+    call.lab.wait(Duration::from_secs(3));
+    let published = |lab: &Lab| -> Vec<String> {
+        let info = lab.room.participants[&lab.room.identities["bob"]].info();
+        info.tracks.into_iter().map(|track| track.sid).collect()
+    };
+    assert_eq!(published(&call.lab), [first.as_str()]);
+    // It goes on while its client goes on sending, and ends with it.
+    call.lab
+        .request(bob, signal_request::Message::Offer(offer(PUBLISH, 3)));
+    assert_eq!(published(&call.lab), [first.as_str()]);
+    let ended = PUBLISH.replace("a=sendonly", "a=inactive");
+    let heard = call
+        .lab
+        .ask(bob, signal_request::Message::Offer(offer(&ended, 4)));
+    let second = heard.iter().find_map(|message| match message {
+        signal_response::Message::TrackPublished(response) => response.track.clone(),
+        _ => None,
+    });
+    let second = second.unwrap().sid;
+    assert_ne!(second, first);
+    assert_eq!(published(&call.lab), [""; 0]);
+    call.lab
+        .request(bob, signal_request::Message::Offer(offer(PUBLISH, 5)));
+    call.lab.wait(Duration::from_secs(3));
+    assert_eq!(published(&call.lab), [second]);
 }
