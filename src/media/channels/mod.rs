@@ -9,6 +9,7 @@
 //! 3. Messages, until the association is lost.
 
 mod dcep;
+mod guard;
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ mod tests;
 use crate::plan::Channel;
 use bytes::Bytes;
 use dcep::{Message, Open};
+use guard::{Guard, Verdict};
 use sctp_proto::{
     Association, AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Event,
     Payload, PayloadProtocolIdentifier as Ppid, ServerConfig, StreamEvent, StreamId,
@@ -41,6 +43,8 @@ const MAX_PAYLOAD: u32 = 1132;
 const RECEIVE_BUFFER: u32 = 1024 * 1024;
 /// Channels that a peer may have open, those we do not know included.
 const MAX_CHANNELS: usize = 32;
+/// Streams that an association may have: those of the channels, and some for a peer that sends before it opens.
+const MAX_STREAMS: usize = 64;
 /// How often the rate of a lossy channel is measured anew.
 const RATE_WINDOW: Duration = Duration::from_millis(200);
 /// SCTP wants an address; DTLS has none.
@@ -103,6 +107,9 @@ pub(super) enum ChannelEvent {
 pub(super) struct Channels {
     endpoint: Endpoint,
     association: Option<(AssociationHandle, Association)>,
+    guard: Guard,
+    /// The tag of the INIT that made the association, if it was the peer's.
+    peer_tag: [u8; 4],
     /// Ours alone: our COOKIE ECHO is out, so the peer may be established with it.
     echoed: bool,
     established: bool,
@@ -119,6 +126,8 @@ pub(super) struct Channels {
     lost: bool,
     /// Messages of channels with other labels, or of none.
     ignored: u64,
+    /// Packets that were malformed, or too much.
+    refused: u64,
 }
 
 struct Stream {
@@ -146,6 +155,8 @@ impl Channels {
         Self {
             endpoint: Self::endpoint(),
             association: None,
+            guard: Guard::default(),
+            peer_tag: [0; 4],
             echoed: false,
             established: false,
             ended: false,
@@ -156,6 +167,7 @@ impl Channels {
             opened: Vec::new(),
             lost: false,
             ignored: 0,
+            refused: 0,
         }
     }
 
@@ -186,14 +198,26 @@ impl Channels {
                 // A late copy. The association would take it for a fault and close.
                 return;
             }
-            let ours = self
-                .association
-                .as_ref()
-                .is_some_and(|(_, association)| association.side().is_client());
-            if ours {
+            let tag = packet.get(COMMON_HEADER + 4..COMMON_HEADER + 8);
+            if self.association.is_some() && tag != Some(&self.peer_tag) {
                 // Both sides have sent INIT. Only INIT can have reached the peer from us: forgotten, it harms nobody.
+                // Or the peer has begun anew, and the endpoint would keep a record of each beginning.
                 self.restart();
             }
+            self.peer_tag = tag.and_then(|tag| tag.try_into().ok()).unwrap_or_default();
+        }
+        let readable = !self.readable.is_empty();
+        match self.guard.judge(now, packet, self.established, readable) {
+            Verdict::Fault => {
+                self.refused += 1;
+                self.lost = true;
+                return;
+            }
+            Verdict::Ignore => {
+                self.refused += 1;
+                return;
+            }
+            Verdict::Take => {}
         }
         self.ended |= matches!(packet[COMMON_HEADER], ABORT | SHUTDOWN);
         let packet = Bytes::copy_from_slice(packet);
@@ -237,6 +261,7 @@ impl Channels {
         while let Some(transmit) = association.poll_transmit(now) {
             each_packet(transmit.payload, &mut |packet: &[u8]| {
                 self.echoed |= packet.get(COMMON_HEADER) == Some(&COOKIE_ECHO);
+                self.guard.handle_sent(packet, RECEIVE_BUFFER);
                 send(packet);
             });
         }
@@ -318,6 +343,7 @@ impl Channels {
                 self.take_events();
                 continue;
             };
+            self.guard.handle_read(message.chunks.len());
             let ppid = message.ppi;
             let mut bytes = vec![0; message.len()];
             if message.read(&mut bytes).is_err() {
@@ -420,6 +446,10 @@ impl Channels {
             let Some(event) = association.poll() else {
                 break;
             };
+            if let Event::Stream(StreamEvent::Opened { .. }) = event {
+                // Each makes the association's every step longer.
+                self.lost |= association.stream_ids().len() > MAX_STREAMS;
+            }
             match event {
                 Event::Connected => {
                     self.established = true;
@@ -445,10 +475,11 @@ impl Channels {
         }
     }
 
-    /// Forgets our own INIT.
+    /// Forgets the INIT that made the association.
     fn restart(&mut self) {
         self.endpoint = Self::endpoint();
         self.association = None;
+        self.guard = Guard::default();
         self.streams.clear();
     }
 }

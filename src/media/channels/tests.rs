@@ -251,3 +251,286 @@ fn a_peer_that_spoils_its_packets_breaks_only_itself() {
         }
     }
 }
+
+/// What stands between an open pair: the first end is a peer that writes its packets by hand from here on.
+struct Hand {
+    pair: Pair,
+    tag: [u8; 4],
+    tsn: u32,
+}
+
+const UNORDERED: u8 = 4;
+const BEGINS: u8 = 2;
+const ENDS: u8 = 1;
+
+impl Hand {
+    fn new() -> Self {
+        let mut pair = Pair::new([true, false]);
+        pair.ends[0].dial();
+        pair.run(20, |_| {});
+        let now = pair.now;
+        pair.ends[0].send(now, Channel::Reliable, &Bytes::from_static(b"last"));
+        let packets = pair.take(0);
+        let packet = packets.iter().find(|packet| packet[12] == 0).unwrap();
+        let tag = packet[4..8].try_into().unwrap();
+        let tsn = u32::from_be_bytes(packet[16..20].try_into().unwrap()) + 1;
+        pair.give(1, packet);
+        pair.take(1);
+        pair.events[1].clear();
+        Self { pair, tag, tsn }
+    }
+
+    fn data(&self, ahead: u32, stream: u16, ssn: u16, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let mut chunk = vec![0, flags];
+        chunk.extend((16 + payload.len() as u16).to_be_bytes());
+        chunk.extend(self.tsn.wrapping_add(ahead).to_be_bytes());
+        chunk.extend(stream.to_be_bytes());
+        chunk.extend(ssn.to_be_bytes());
+        chunk.extend(53_u32.to_be_bytes());
+        chunk.extend(payload);
+        chunk.resize(chunk.len().next_multiple_of(4), 0);
+        chunk
+    }
+
+    /// Sends chunks as packets of 58, a twentieth of a second apart, and takes what is answered.
+    fn send(&mut self, chunks: &[Vec<u8>]) {
+        for chunks in chunks.chunks(58) {
+            self.send_packet(&chunks.concat());
+            self.pair.take(1);
+            self.pair.now += Duration::from_millis(50);
+        }
+    }
+
+    fn send_packet(&mut self, chunks: &[u8]) {
+        let mut packet = vec![0x13, 0x88, 0x13, 0x88];
+        packet.extend(self.tag);
+        packet.extend([0; 4]);
+        packet.extend(chunks);
+        sign(&mut packet);
+        self.pair.give(1, &packet);
+    }
+
+    fn is_lost(&self) -> bool {
+        self.pair.events[1].contains(&ChannelEvent::Lost)
+    }
+
+    fn messages(&self) -> usize {
+        let is_data = |event: &&ChannelEvent| matches!(event, ChannelEvent::Data(..));
+        self.pair.events[1].iter().filter(is_data).count()
+    }
+}
+
+#[test]
+fn data_without_user_data_ends_the_association() {
+    let mut hand = Hand::new();
+    hand.send(&[hand.data(0, 0, 2, BEGINS, b"a")]);
+    assert!(!hand.is_lost());
+    hand.send(&[hand.data(1, 0, 2, 0, b"")]);
+    assert!(hand.is_lost());
+}
+
+#[test]
+fn a_message_of_endless_pieces_ends_the_association() {
+    for flags in [0, UNORDERED] {
+        let mut hand = Hand::new();
+        let pieces: Vec<_> = (0..10_000)
+            .map(|at| hand.data(at, 0, 2, if at == 0 { flags | BEGINS } else { flags }, b"a"))
+            .collect();
+        hand.send(&pieces[..4_000]);
+        assert!(!hand.is_lost());
+        hand.send(&pieces[4_000..]);
+        assert!(hand.is_lost());
+    }
+}
+
+#[test]
+fn what_comes_beyond_a_gap_is_bounded_and_is_there_once_the_gap_is_closed() {
+    let mut hand = Hand::new();
+    let whole = |hand: &Hand, ahead| hand.data(ahead, 0, 0, UNORDERED | BEGINS | ENDS, b"a");
+    let chunks: Vec<_> = (1..20_000).map(|at| whole(&hand, at)).collect();
+    hand.send(&chunks);
+    assert!(!hand.is_lost());
+    let taken = hand.messages();
+    assert!((3_500..=4_200).contains(&taken), "{taken} messages");
+    hand.send(&[whole(&hand, 0)]);
+    hand.send(&chunks[taken..taken + 1_000]);
+    assert_eq!(hand.messages(), taken + 1_001);
+}
+
+#[test]
+fn ordered_messages_behind_a_missing_one_are_bounded_and_come_with_it() {
+    let mut hand = Hand::new();
+    let whole = |hand: &Hand, at: u32| hand.data(at, 0, at as u16 + 2, BEGINS | ENDS, b"a");
+    let chunks: Vec<_> = (1..20_000).map(|at| whole(&hand, at)).collect();
+    hand.send(&chunks);
+    assert!(!hand.is_lost());
+    assert_eq!(hand.messages(), 0);
+    hand.send(&[whole(&hand, 0)]);
+    let taken = hand.messages();
+    assert!((3_500..=4_200).contains(&taken), "{taken} messages");
+}
+
+#[test]
+fn chunks_in_the_worst_order_get_a_share_of_the_time_only() {
+    let mut hand = Hand::new();
+    // All within a second, again and again: a FORWARD TSN empties the queue.
+    let mut walked = 0;
+    for round in 0..20_u32 {
+        let base = round * 4_000;
+        for first in (0..3_900).step_by(39).rev() {
+            let chunks: Vec<_> = (first..first + 39)
+                .rev()
+                .map(|at| hand.data(base + at + 1, 0, 0, UNORDERED | BEGINS, b"a"))
+                .collect();
+            let refused = hand.pair.ends[1].refused;
+            hand.send_packet(&chunks.concat());
+            hand.pair.take(1);
+            if hand.pair.ends[1].refused == refused {
+                walked += 39 * (3_900 - first as usize - 39);
+            }
+        }
+        let mut forward = vec![192, 0, 0, 8];
+        forward.extend((hand.tsn + base + 3_999).to_be_bytes());
+        hand.send_packet(&forward);
+    }
+    assert!(!hand.is_lost());
+    assert!(walked < 8_000_000, "{walked} chunks");
+}
+
+#[test]
+fn streams_beyond_those_of_channels_end_the_association() {
+    let mut hand = Hand::new();
+    let open = |hand: &Hand, at: u16| {
+        hand.data(u32::from(at), 100 + at, 0, BEGINS | ENDS | UNORDERED, b"a")
+    };
+    hand.send(&(0..40).map(|at| open(&hand, at)).collect::<Vec<_>>());
+    assert!(!hand.is_lost());
+    hand.send(&(40..80).map(|at| open(&hand, at)).collect::<Vec<_>>());
+    assert!(hand.is_lost());
+}
+
+#[test]
+fn a_peer_that_begins_anew_leaves_nothing_behind() {
+    let mut pair = Pair::new([true, false]);
+    pair.ends[0].dial();
+    let init = pair.take(0).remove(0);
+    for tag in 1..200_u32 {
+        let mut init = init.clone();
+        init[16..20].copy_from_slice(&tag.to_be_bytes());
+        sign(&mut init);
+        pair.give(1, &init);
+        pair.take(1);
+    }
+    let kept = format!("{:#?}", pair.ends[1].endpoint);
+    assert_eq!(kept.matches("AssociationMeta").count(), 1);
+    pair.give(1, &init);
+    pair.run(20, |_| {});
+    assert!(pair.is_open(1, Channel::Reliable));
+}
+
+#[test]
+fn data_before_the_association_is_not_kept() {
+    let mut pair = Pair::new([true, false]);
+    pair.ends[0].dial();
+    let init = pair.take(0).remove(0);
+    pair.give(1, &init);
+    let answer = pair.take(1).remove(0);
+    let tsn = u32::from_be_bytes(init[28..32].try_into().unwrap());
+    let tag = answer[16..20].try_into().unwrap();
+    let mut hand = Hand { pair, tag, tsn };
+    hand.send(&[hand.data(0, 0, 0, BEGINS | ENDS, b"early")]);
+    assert_eq!(hand.pair.ends[1].refused, 1);
+}
+
+#[test]
+fn chunks_hidden_in_others_are_not_found() {
+    let hidden = |hand: &Hand| hand.data(0, 0, 2, BEGINS | ENDS, b"hidden");
+    let around: [fn(&mut Vec<u8>); 4] = [
+        // COOKIE ACK with a value.
+        |packet| packet.extend([11, 0, 0, 28]),
+        // HEARTBEAT whose parameter is shorter than it.
+        |packet| packet.extend([4, 0, 0, 32, 0, 1, 0, 4]),
+        // RECONFIG with more than two.
+        |packet| {
+            packet.extend([130, 0, 0, 52]);
+            packet.extend([0, 16, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0].repeat(2));
+        },
+        // SACK without gaps.
+        |packet| {
+            packet.extend([3, 0, 0, 40]);
+            packet.extend([0; 12]);
+        },
+    ];
+    for around in around {
+        let mut hand = Hand::new();
+        let mut packet = Vec::new();
+        around(&mut packet);
+        packet.extend(hidden(&hand));
+        hand.send_packet(&packet);
+        assert_eq!((hand.pair.ends[1].refused, hand.messages()), (1, 0));
+    }
+}
+
+#[test]
+fn resets_without_end_are_ignored() {
+    let mut hand = Hand::new();
+    // A piece of a message keeps each reset waiting.
+    hand.send(&[hand.data(0, 0, 2, BEGINS, b"a")]);
+    for at in 0..1_000 {
+        let mut reset = vec![130, 0, 0, 22, 0, 13, 0, 18];
+        for number in [hand.tsn - 1 + at, 0, hand.tsn] {
+            reset.extend(number.to_be_bytes());
+        }
+        reset.extend([0; 4]);
+        hand.send_packet(&reset);
+    }
+    assert_eq!(hand.pair.ends[1].refused, 1_000 - 256);
+}
+
+#[test]
+fn what_clients_send_is_never_too_much() {
+    for (seed, (count, len)) in [(2_500, 20), (300, 15_000), (60, 65_000), (8, 250_000)]
+        .into_iter()
+        .enumerate()
+    {
+        let mut random = Random::seeded(seed as u64);
+        let mut pair = Pair::new([true, false]);
+        pair.ends[0].dial();
+        pair.run(20, |_| {});
+        let payload = Bytes::from(vec![7; len]);
+        let mut sent = 0;
+        for step in 0..2_000 {
+            let now = pair.now;
+            while sent < count
+                && pair.ends[0].send(now, Channel::Reliable, &payload) == SendOutcome::Sent
+            {
+                pair.ends[0].send(now, Channel::Lossy, &payload);
+                sent += 1;
+            }
+            // Every twentieth packet is lost; a hundred come at once and are read afterwards.
+            let packets = pair.take(0);
+            for packets in packets.chunks(100) {
+                for packet in packets {
+                    if !random.u32().is_multiple_of(20) {
+                        pair.ends[1].handle(now, packet);
+                    }
+                }
+                while let Some(event) = pair.ends[1].poll(step % 50 < 3) {
+                    pair.events[1].push(event);
+                }
+            }
+            for packet in pair.take(1) {
+                pair.give(0, &packet);
+            }
+            pair.now += Duration::from_millis(20);
+            for end in &mut pair.ends {
+                end.handle_timeout(pair.now);
+            }
+        }
+        let got = pair.events[1]
+            .iter()
+            .filter(|event| matches!(event, ChannelEvent::Data(Channel::Reliable, _)))
+            .count();
+        assert_eq!((got, pair.ends[1].refused), (count, 0), "{len} bytes");
+    }
+}
