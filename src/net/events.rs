@@ -2,7 +2,8 @@
 //!
 //! Each transport has the sender that its room gave. While a room's channel is full, what matters waits here in order,
 //! merged (only the newest state of the connection, each layer once), its transport's data messages are held back in
-//! SCTP, and a timer tries again. A room whose channel is closed has forgotten the transport: it is closed.
+//! SCTP, and a timer tries again. A room whose channel is closed has forgotten the transport: it is closed. So it is
+//! when far too much waits; then that is the last thing the room hears of it.
 
 use crate::ids::TransportId;
 use crate::plan::{Event, EventSender};
@@ -39,12 +40,18 @@ pub(super) struct Outlets {
 struct Outlet {
     sender: EventSender,
     waiting: VecDeque<Event>,
+    /// Its transport was closed because too much waited; the room has yet to hear of it.
+    is_ending: bool,
 }
 
 impl Outlets {
     pub(super) fn open(&mut self, id: TransportId, sender: EventSender) {
-        let waiting = VecDeque::new();
-        self.open.insert(id, Outlet { sender, waiting });
+        let outlet = Outlet {
+            sender,
+            waiting: VecDeque::new(),
+            is_ending: false,
+        };
+        self.open.insert(id, outlet);
     }
 
     /// What waits and what comes goes to another room.
@@ -79,6 +86,10 @@ impl Outlets {
             self.dropped += 1;
             return None;
         };
+        if outlet.is_ending {
+            self.dropped += 1;
+            return None;
+        }
         let event = if outlet.waiting.is_empty() {
             match outlet.sender.try_send(event) {
                 Ok(()) => return None,
@@ -102,7 +113,9 @@ impl Outlets {
             .retain(|earlier| !is_replaced_by(earlier, &event));
         if outlet.waiting.len() >= WAITING {
             self.dropped += outlet.waiting.len() as u64 + 1;
-            self.open.remove(&id);
+            outlet.waiting.clear();
+            outlet.waiting.push_back(Event::Closed { id });
+            outlet.is_ending = true;
             return Some(Request::Close(id));
         }
         outlet.waiting.push_back(event);
@@ -134,7 +147,11 @@ impl Outlets {
                     }
                 }
             }
-            request(Request::Hold(id, false));
+            if outlet.is_ending {
+                open.remove(&id);
+            } else {
+                request(Request::Hold(id, false));
+            }
             false
         });
         if !self.waiting.is_empty() {
@@ -260,9 +277,9 @@ mod tests {
     }
 
     #[test]
-    fn a_room_that_hangs_or_has_gone_loses_its_transport() {
+    fn a_room_that_hangs_or_has_gone_loses_its_transport_and_hears_of_it() {
         let mut outlets = Outlets::default();
-        let (sender, room) = mpsc::channel(1);
+        let (sender, mut room) = mpsc::channel(1);
         outlets.open(ID, sender);
         let now = crate::net::now();
         let mut closed = None;
@@ -273,7 +290,12 @@ mod tests {
                 .filter(|request| *request == Request::Close(ID));
         }
         assert_eq!(closed, Some(Request::Close(ID)));
-        assert_eq!(outlets.len(), 0);
+        assert_eq!(outlets.push(now, ID, connected()), None);
+        assert!(matches!(room.try_recv(), Ok(Event::Data { .. })));
+        assert_eq!(retry(&mut outlets, now + RETRY), []);
+        assert!(matches!(room.try_recv(), Ok(Event::Closed { id: ID })));
+        assert!(room.try_recv().is_err());
+        assert_eq!((outlets.len(), outlets.next_timeout()), (0, None));
         drop(room);
 
         let (sender, room) = mpsc::channel(1);

@@ -152,6 +152,7 @@ impl Plane {
             paths: Vec::new(),
             armed: Armed::default(),
             is_touched: false,
+            read: 0,
             plan: ReceivePlan::default(),
             routes: Routes::default(),
             ups: Vec::new(),

@@ -1,7 +1,7 @@
 //! What is not media: RTCP in and out, events of transports, timers.
 
 use super::peer::REPORT;
-use super::{Plane, SETTLED_PER_TURN};
+use super::{Plane, READ_PER_TURN, SETTLED_PER_TURN};
 use crate::ids::{Ssrc, UpTrackId};
 use crate::media::io::Sink;
 use crate::media::link::LinkMessage;
@@ -320,11 +320,16 @@ impl Plane {
     }
 
     fn settle_one(&mut self, now: Instant, place: u32, sink: &mut impl Sink) {
-        while let Some(event) = self
-            .peers
-            .get_mut(place)
-            .and_then(|peer| peer.transport.poll_event())
+        while let Some(peer) = self.peers.get_mut(place)
+            && peer.read < READ_PER_TURN
+            && let Some(event) = peer.transport.poll_event()
         {
+            if matches!(event, TransportEvent::Data { .. }) {
+                if peer.read == 0 {
+                    self.readers.push(place);
+                }
+                peer.read += 1;
+            }
             self.handle_event(now, place, event, sink);
         }
         self.give_feedback(now, place, sink);

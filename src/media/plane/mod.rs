@@ -40,6 +40,8 @@ pub use super::certificate::Certificate;
 
 /// Transports whose control traffic is done in one turn; the others wait for the next, media goes first.
 const SETTLED_PER_TURN: usize = 32;
+/// Data messages of one transport that are read until the events are taken: then its room may have told to hold them.
+const READ_PER_TURN: u32 = 64;
 /// From 1900 to 1970, s.
 const NTP_UNIX: u64 = 2_208_988_800;
 
@@ -82,6 +84,8 @@ pub struct Plane {
     /// Transports whose events, output and timer are to be looked at.
     touched: VecDeque<u32>,
     timers: Timers,
+    /// Transports whose messages were read since the events were all taken; some read all they may.
+    readers: Vec<u32>,
     events: VecDeque<(TransportId, Event)>,
     links: VecDeque<(WorkerId, LinkMessage)>,
     counters: Counters,
@@ -111,6 +115,7 @@ impl Plane {
             lost: Vec::new(),
             touched: VecDeque::new(),
             timers: Timers::default(),
+            readers: Vec::new(),
             events: VecDeque::new(),
             links: VecDeque::new(),
             counters: Counters::default(),
@@ -207,9 +212,20 @@ impl Plane {
         self.timers.next()
     }
 
-    /// The next event, with the transport whose room it is for.
+    /// The next event, with the transport whose room it is for. Not more than [`READ_PER_TURN`] messages of each until
+    /// there is none: [`Self::set_data_hold`] has to come in time.
     pub fn poll_event(&mut self) -> Option<(TransportId, Event)> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if event.is_none() {
+            for place in std::mem::take(&mut self.readers) {
+                if let Some(peer) = self.peers.get_mut(place)
+                    && std::mem::take(&mut peer.read) >= READ_PER_TURN
+                {
+                    self.touch(place);
+                }
+            }
+        }
+        event
     }
 
     /// Holds incoming data messages of a transport back in SCTP, or lets them come again.

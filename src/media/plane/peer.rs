@@ -25,6 +25,8 @@ pub(super) struct Peer {
     pub(super) paths: Vec<Path>,
     pub(super) armed: Armed,
     pub(super) is_touched: bool,
+    /// Data messages read since the plane's events were all taken.
+    pub(super) read: u32,
     /// What it receives.
     pub(super) plan: ReceivePlan,
     pub(super) routes: Routes,

@@ -142,6 +142,8 @@ pub(super) struct Lab {
     pub(super) planes: Vec<Plane>,
     pub(super) people: Vec<Participant>,
     pub(super) events: Vec<(TransportId, Event)>,
+    /// The most that a plane told in one turn.
+    pub(super) most_events: usize,
     wire: BTreeMap<(Instant, u64), (End, Path, Vec<u8>)>,
     count: u64,
     random: Random,
@@ -192,6 +194,7 @@ impl Lab {
             planes,
             people: Vec::new(),
             events: Vec::new(),
+            most_events: 0,
             wire: BTreeMap::new(),
             count: 0,
             random: Random::seeded(seed),
@@ -511,9 +514,11 @@ impl Lab {
         for (path, datagram) in out.0 {
             self.post(End::Plane(plane), path, datagram);
         }
+        let before = self.events.len();
         while let Some(event) = self.planes[plane].poll_event() {
             self.events.push(event);
         }
+        self.most_events = self.most_events.max(self.events.len() - before);
         while let Some((worker, message)) = self.planes[plane].poll_link() {
             let to = usize::from(worker.0);
             let mut out = Outbox::default();

@@ -574,6 +574,37 @@ fn after_an_outage_a_key_frame_is_asked_for_and_after_a_pause_none() {
 }
 
 #[test]
+fn a_burst_of_small_messages_is_told_in_portions_and_waits_while_held() {
+    let mut lab = Lab::new(4, 1, &[0, 0]);
+    lab.run(ms(500));
+    lab.events.clear();
+    for number in 0..3_000_u32 {
+        let message = Bytes::copy_from_slice(&number.to_be_bytes());
+        lab.send_data(0, Channel::Reliable, &message);
+    }
+    lab.run(ms(60));
+    let told = lab.events.len();
+    assert!((65..2_000).contains(&told), "{told}");
+    lab.planes[0].set_data_hold(TransportId(1), true);
+    lab.run(ms(500));
+    assert!(lab.events.len() <= told + 64);
+    lab.planes[0].set_data_hold(TransportId(1), false);
+    lab.run(ms(5_000));
+    let numbers: Vec<_> = lab
+        .events
+        .iter()
+        .filter_map(|(_, event)| match event {
+            Event::Data { payload, .. } => {
+                Some(u32::from_be_bytes(payload[..].try_into().unwrap()))
+            }
+            _ => None,
+        })
+        .collect();
+    assert!(numbers.into_iter().eq(0..3_000));
+    assert_eq!(lab.most_events, 64);
+}
+
+#[test]
 fn messages_pass_both_ways() {
     let mut lab = Lab::new(4, 1, &[0, 0]);
     let message = Bytes::from_static(b"hello");
