@@ -209,6 +209,8 @@ impl Plane {
         let Some(feed) = self.feeds.get(down.feed) else {
             return;
         };
+        // What is sent to one that cannot be reached waits for it, and wakes nobody: a connection that comes back serves
+        // its down tracks.
         let is_connected = self
             .peers
             .get(down.transport)
@@ -220,7 +222,7 @@ impl Plane {
         }
         let timeouts = [
             down.filler.map(|filler| filler.next_timeout()),
-            down.report_at,
+            down.report_at.filter(|_| is_connected),
             down.key_frame_timeout(feed).filter(|_| is_connected),
         ];
         let at = timeouts.into_iter().flatten().min();

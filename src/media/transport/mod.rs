@@ -454,6 +454,12 @@ impl Transport {
         self.ended = false;
     }
 
+    /// Keeps checking for as long as a browser does.
+    #[cfg(test)]
+    pub(in crate::media) fn be_patient(&mut self) {
+        self.ice.be_patient();
+    }
+
     /// Keeps a datagram until the peer is known; the first ones, a flood must not push them out.
     fn keep(&mut self, path: Option<Path>, datagram: &[u8]) -> bool {
         let room = self.early.len() < MAX_EARLY && datagram.len() <= 2 * MTU;

@@ -144,6 +144,8 @@ pub(super) struct Lab {
     pub(super) events: Vec<(TransportId, Event)>,
     /// The most that a plane told in one turn.
     pub(super) most_events: usize,
+    /// How often a plane was called because something fell due.
+    pub(super) wakes: usize,
     wire: BTreeMap<(Instant, u64), (End, Path, Vec<u8>)>,
     count: u64,
     random: Random,
@@ -195,6 +197,7 @@ impl Lab {
             people: Vec::new(),
             events: Vec::new(),
             most_events: 0,
+            wakes: 0,
             wire: BTreeMap::new(),
             count: 0,
             random: Random::seeded(seed),
@@ -450,6 +453,11 @@ impl Lab {
         self.collect_person(person);
     }
 
+    /// It keeps checking while nothing passes.
+    pub(super) fn be_patient(&mut self, person: usize) {
+        self.people[person].transport.be_patient();
+    }
+
     /// A datagram from anywhere.
     pub(super) fn throw(&mut self, plane: usize, remote: SocketAddr, mut datagram: Vec<u8>) {
         let path = Path {
@@ -599,6 +607,7 @@ impl Lab {
                 .next_timeout()
                 .is_some_and(|at| at <= now)
             {
+                self.wakes += 1;
                 self.planes[plane].handle_timeout(now, &mut out);
             }
             self.collect_plane(plane, out);

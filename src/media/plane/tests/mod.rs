@@ -574,6 +574,33 @@ fn after_an_outage_a_key_frame_is_asked_for_and_after_a_pause_none() {
 }
 
 #[test]
+fn one_that_cannot_be_reached_wakes_nobody_and_has_reports_when_it_is_back() {
+    let mut lab = Lab::new(4, 1, &[0, 0]);
+    let (voice, video) = (audio_track(2, OPUS, PT_OPUS), video_track(1, 1));
+    lab.publish(0, vec![video.clone(), voice.clone()]);
+    for track in [&video, &voice] {
+        let plan = lab.down(1, track);
+        lab.subscribe(1, 0, plan);
+    }
+    let mut camera = Camera::new(&lab, 0, 1);
+    camera.frames(&mut lab, 60);
+    lab.be_patient(1);
+    // Frames are sent until it is noticed, and reports are due.
+    lab.people[1].loss = (1.0, 1.0);
+    camera.frames(&mut lab, 15 * 30);
+    let lost = |(_, event): &(_, Event)| matches!(event, Event::Disconnected { .. });
+    assert!(lab.events.iter().any(lost));
+    let (wakes, reports) = (lab.wakes, lab.people[1].sender_reports.len());
+    lab.run(ms(1_000));
+    let wakes = lab.wakes - wakes;
+    assert!(wakes < 50, "{wakes} wakes in a second");
+    lab.people[1].loss = (0.0, 0.0);
+    lab.run(ms(5_000));
+    camera.frames(&mut lab, 120);
+    assert!(lab.people[1].sender_reports.len() > reports);
+}
+
+#[test]
 fn a_burst_of_small_messages_is_told_in_portions_and_waits_while_held() {
     let mut lab = Lab::new(4, 1, &[0, 0]);
     lab.run(ms(500));

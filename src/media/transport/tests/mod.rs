@@ -360,7 +360,7 @@ fn a_vanished_peer_is_noticed_after_fourteen_seconds() {
         },
     ] {
         let mut lab = Lab::new(1, Link::default(), options);
-        lab.transport(Side::Client).ice.be_patient();
+        lab.transport(Side::Client).be_patient();
         lab.run(secs(5));
         assert!(media_flows(&mut lab, Side::Client, 5));
         lab.set_link(
