@@ -9,8 +9,11 @@ use super::layer::{Activity, MAX_LAYERS, Survey};
 use super::link::Batch;
 use crate::ids::{UpTrackId, WorkerId};
 use crate::plan::Kind;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+/// How long a mirror's wish for a key frame stands for all that come: its owner asks the publisher less often still,
+/// and a ring between workers is shared by all rooms.
+const ASKED_FOR: Duration = Duration::from_millis(100);
 /// Packets that one receive batch brings at most before they are forwarded.
 const MAX_BATCH: usize = 1_024;
 
@@ -59,6 +62,10 @@ pub struct Feed {
     pub is_muted: bool,
     /// Something fills it: an up track or another worker.
     pub has_source: bool,
+    /// When the owner of a mirror was asked for a key frame of each encoding; `None`: not since the last one came.
+    asked: [Option<Instant>; MAX_LAYERS],
+    /// Encodings whose clock the mirrors have yet to hear of, a bit each.
+    new_clocks: u8,
 }
 
 impl Feed {
@@ -76,6 +83,8 @@ impl Feed {
             batch: Vec::new(),
             is_muted: false,
             has_source: false,
+            asked: [None; MAX_LAYERS],
+            new_clocks: 0,
         }
     }
 
@@ -104,6 +113,9 @@ impl Feed {
         if stored == Stored::New {
             let len = parts.iter().map(|part| part.len()).sum();
             stream.activity.handle(now, facts.timestamp, len);
+            if facts.key_frame {
+                self.asked[usize::from(facts.spatial)] = None;
+            }
             if stream
                 .newest
                 .is_none_or(|(_, index, _)| index < facts.index)
@@ -120,6 +132,28 @@ impl Feed {
         if let Some(Some(stream)) = self.streams.get_mut(usize::from(spatial)) {
             stream.clock = Some(map);
         }
+    }
+
+    /// The mirrors are to hear of an encoding's clock at the end of the receive batch; `false`: there are none.
+    pub fn announce_clock(&mut self, spatial: u8) -> bool {
+        self.new_clocks |= 1 << spatial;
+        !self.mirrors.is_empty()
+    }
+
+    /// The encodings whose clock the mirrors have yet to hear of, a bit each; once.
+    pub fn take_new_clocks(&mut self) -> u8 {
+        std::mem::take(&mut self.new_clocks)
+    }
+
+    /// The worker to ask for a key frame of an encoding; `None`: this is no mirror, or it was asked a moment ago.
+    pub fn ask_owner(&mut self, now: Instant, spatial: u8) -> Option<WorkerId> {
+        let owner = self.mirror_of?;
+        let asked = self.asked.get_mut(usize::from(spatial))?;
+        if asked.is_some_and(|at| now < at + ASKED_FOR) {
+            return None;
+        }
+        *asked = Some(now);
+        Some(owner)
     }
 
     /// A packet that is still cached.

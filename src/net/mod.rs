@@ -10,7 +10,7 @@
 //! | commands to a worker | 1024 | the sender waits |
 //! | TCP blocks to a worker | 128 | the connections are not read |
 //! | blocks to a TCP connection | 256, 512 KiB | dropped, counted |
-//! | link messages between workers | 256 | packets dropped, counted; the rest waits, 256 |
+//! | link messages between workers | 256 | packets dropped, counted; the newest of the rest waits, 256 |
 //! | events to a room | the room's | merged, data held back in SCTP |
 
 mod addresses;
@@ -19,6 +19,7 @@ mod batch;
 mod doorbell;
 mod events;
 mod external;
+mod links;
 mod load;
 mod netlink;
 mod stun;
@@ -36,6 +37,7 @@ use crate::task::Tasks;
 use addresses::Bound;
 use advertise::Advertiser;
 use doorbell::Doorbell;
+use links::Link;
 use load::Load;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -45,7 +47,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use worker::{Inbox, Input, Link, Worker};
+use worker::{Inbox, Input, Worker};
 
 /// Commands that wait for a worker.
 const COMMANDS: usize = 1024;

@@ -14,6 +14,7 @@
 use super::batch::TxBatch;
 use super::doorbell::Doorbell;
 use super::events::{Outlets, Request};
+use super::links::{Link, Links};
 use super::load::{Load, Meter};
 use super::tcp::{self, TcpInput};
 use super::udp::{RxSlab, Udp};
@@ -24,7 +25,6 @@ use crate::media::plane::Plane;
 use crate::plan::{Command, LocalCandidate, WorkerReport};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
@@ -39,8 +39,6 @@ const DOORBELL: Token = Token(usize::MAX);
 const ROUNDS: usize = 4;
 /// Commands, TCP blocks, link messages of one turn, of each.
 const SHARE: usize = 64;
-/// Link messages that wait for room in another worker's ring. Packets never wait.
-const HELD: usize = 256;
 /// The shortest sleep of a worker that has something to do soon.
 const NAP: Duration = Duration::from_millis(1);
 /// Turns in a row that the plane may ask for at once: it hands its control traffic out in portions. More than any
@@ -61,13 +59,6 @@ pub(super) enum Input {
     Command(Command),
 }
 
-/// Into another worker.
-#[derive(Debug, Clone)]
-pub(super) struct Link {
-    pub(super) ring: ring::SyncSender<LinkMessage>,
-    pub(super) doorbell: Arc<Doorbell>,
-}
-
 /// The worker's end of its channels.
 #[derive(Debug)]
 pub(super) struct Inbox {
@@ -84,10 +75,7 @@ pub(super) struct Worker {
     poll: Poll,
     doorbell: Arc<Doorbell>,
     inbox: Inbox,
-    /// Every worker by number, itself too.
-    links: Vec<Link>,
-    held: VecDeque<(WorkerId, LinkMessage)>,
-    links_dropped: u64,
+    links: Links,
     tx: TxBatch,
     rx: RxSlab,
     readable: Vec<bool>,
@@ -120,9 +108,7 @@ impl Worker {
             poll,
             doorbell,
             inbox,
-            links,
-            held: VecDeque::new(),
-            links_dropped: 0,
+            links: Links::new(links),
             // Epoll tells of edges only: look once for what came before the registration.
             readable: vec![true; sockets.len()],
             tx: TxBatch::new(sockets, super::now())?,
@@ -173,7 +159,7 @@ impl Worker {
 
     /// How long nothing is due; `None`: until somebody rings.
     fn sleep_for(&mut self, now: Instant) -> Option<Duration> {
-        let held = (!self.held.is_empty()).then(|| now + NAP);
+        let held = self.links.is_waiting().then(|| now + NAP);
         let due = [self.plane.next_timeout(), self.outlets.next_timeout(), held];
         let due = due.into_iter().flatten().min();
         let wait = due.map(|due| due.saturating_duration_since(now));
@@ -358,40 +344,11 @@ impl Worker {
     }
 
     fn tell_workers(&mut self) {
-        let mut rung = 0_u64;
-        for _ in 0..self.held.len() {
-            if let Some((to, message)) = self.held.pop_front() {
-                self.tell_worker(to, message, &mut rung);
-            }
-        }
+        self.links.retry();
         while let Some((to, message)) = self.plane.poll_link() {
-            self.tell_worker(to, message, &mut rung);
+            self.links.push(to, message);
         }
-        for (index, link) in self.links.iter().enumerate() {
-            if rung & (1 << index) != 0 {
-                link.doorbell.ring();
-            }
-        }
-    }
-
-    /// Full: packets are dropped, as a network would; what is told once waits.
-    fn tell_worker(&mut self, to: WorkerId, message: LinkMessage, rung: &mut u64) {
-        let Some(link) = self.links.get(usize::from(to.0)) else {
-            self.links_dropped += 1;
-            return;
-        };
-        match link.ring.try_send(message) {
-            Ok(()) => {}
-            Err(ring::TrySendError::Full(message))
-                if !matches!(message, LinkMessage::Packets(_)) && self.held.len() < HELD =>
-            {
-                self.held.push_back((to, message));
-            }
-            Err(ring::TrySendError::Full(_) | ring::TrySendError::Disconnected(_)) => {
-                self.links_dropped += 1;
-            }
-        }
-        *rung |= 1 << to.0;
+        self.links.ring();
     }
 
     fn report(&self, now: Instant) -> WorkerReport {
@@ -400,7 +357,7 @@ impl Worker {
         report.load = self.load.permille(now) as f32 / 1000.0;
         report.dropped.extend([
             ("event_lost", self.outlets.dropped()),
-            ("link_full", self.links_dropped),
+            ("link_full", self.links.dropped()),
             ("send_blocked", drops.blocked),
             ("send_oversized", drops.oversized),
             ("send_refused", drops.refused),

@@ -99,12 +99,11 @@ impl Plane {
         let Some(spatial) = up.plan.layers.get(layer).map(|layer| layer.spatial) else {
             return;
         };
-        if let Some(feed) = self.feeds.get_mut(up.feed) {
+        let place = up.feed;
+        if let Some(feed) = self.feeds.get_mut(place) {
             feed.set_clock(spatial, map);
-            let up = feed.up;
-            for &worker in &feed.mirrors {
-                self.links
-                    .push_back((worker, LinkMessage::Clock { up, spatial, map }));
+            if feed.announce_clock(spatial) {
+                self.pending.push(place);
             }
         }
     }
@@ -193,7 +192,11 @@ impl Plane {
             self.touch(transport);
             return;
         }
-        if let Some(worker) = self.feed_mut(up).and_then(|feed| feed.mirror_of) {
+        let now = self.now;
+        let owner = self
+            .feed_mut(up)
+            .and_then(|feed| feed.ask_owner(now, spatial));
+        if let Some(worker) = owner {
             self.links
                 .push_back((worker, LinkMessage::KeyFrame { up, spatial }));
         }

@@ -183,6 +183,14 @@ impl Plane {
         let Some(feed) = self.feeds.get_mut(place) else {
             return;
         };
+        let new = feed.take_new_clocks();
+        for (spatial, map) in feed.clocks().filter(|(spatial, _)| new & 1 << spatial != 0) {
+            let up = feed.up;
+            for &worker in &feed.mirrors {
+                let message = LinkMessage::Clock { up, spatial, map };
+                self.links.push_back((worker, message));
+            }
+        }
         if feed.batch.is_empty() {
             return;
         }

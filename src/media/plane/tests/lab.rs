@@ -146,6 +146,8 @@ pub(super) struct Lab {
     pub(super) most_events: usize,
     /// How often a plane was called because something fell due.
     pub(super) wakes: usize,
+    /// Wishes for key frames and clocks that one plane told another.
+    pub(super) linked: (usize, usize),
     wire: BTreeMap<(Instant, u64), (End, Path, Vec<u8>)>,
     count: u64,
     random: Random,
@@ -198,6 +200,7 @@ impl Lab {
             events: Vec::new(),
             most_events: 0,
             wakes: 0,
+            linked: (0, 0),
             wire: BTreeMap::new(),
             count: 0,
             random: Random::seeded(seed),
@@ -529,6 +532,11 @@ impl Lab {
         self.most_events = self.most_events.max(self.events.len() - before);
         while let Some((worker, message)) = self.planes[plane].poll_link() {
             let to = usize::from(worker.0);
+            match message {
+                LinkMessage::Clock { .. } => self.linked.1 += 1,
+                LinkMessage::KeyFrame { .. } => self.linked.0 += 1,
+                LinkMessage::Muted { .. } | LinkMessage::Packets(_) => {}
+            }
             let mut out = Outbox::default();
             self.planes[to].handle_link(self.now, message, &mut out);
             self.collect_plane(to, out);

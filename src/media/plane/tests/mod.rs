@@ -1,5 +1,6 @@
 //! A plane, or two joined by links, between real transports in virtual time.
 
+mod bounds;
 mod camera;
 mod lab;
 mod muting;
@@ -571,64 +572,6 @@ fn after_an_outage_a_key_frame_is_asked_for_and_after_a_pause_none() {
         camera.frames(&mut lab, 30);
         assert_eq!(lab.people[0].plis.len() - before, key_frames, "{lost}");
     }
-}
-
-#[test]
-fn one_that_cannot_be_reached_wakes_nobody_and_has_reports_when_it_is_back() {
-    let mut lab = Lab::new(4, 1, &[0, 0]);
-    let (voice, video) = (audio_track(2, OPUS, PT_OPUS), video_track(1, 1));
-    lab.publish(0, vec![video.clone(), voice.clone()]);
-    for track in [&video, &voice] {
-        let plan = lab.down(1, track);
-        lab.subscribe(1, 0, plan);
-    }
-    let mut camera = Camera::new(&lab, 0, 1);
-    camera.frames(&mut lab, 60);
-    lab.be_patient(1);
-    // Frames are sent until it is noticed, and reports are due.
-    lab.people[1].loss = (1.0, 1.0);
-    camera.frames(&mut lab, 15 * 30);
-    let lost = |(_, event): &(_, Event)| matches!(event, Event::Disconnected { .. });
-    assert!(lab.events.iter().any(lost));
-    let (wakes, reports) = (lab.wakes, lab.people[1].sender_reports.len());
-    lab.run(ms(1_000));
-    let wakes = lab.wakes - wakes;
-    assert!(wakes < 50, "{wakes} wakes in a second");
-    lab.people[1].loss = (0.0, 0.0);
-    lab.run(ms(5_000));
-    camera.frames(&mut lab, 120);
-    assert!(lab.people[1].sender_reports.len() > reports);
-}
-
-#[test]
-fn a_burst_of_small_messages_is_told_in_portions_and_waits_while_held() {
-    let mut lab = Lab::new(4, 1, &[0, 0]);
-    lab.run(ms(500));
-    lab.events.clear();
-    for number in 0..3_000_u32 {
-        let message = Bytes::copy_from_slice(&number.to_be_bytes());
-        lab.send_data(0, Channel::Reliable, &message);
-    }
-    lab.run(ms(60));
-    let told = lab.events.len();
-    assert!((65..2_000).contains(&told), "{told}");
-    lab.planes[0].set_data_hold(TransportId(1), true);
-    lab.run(ms(500));
-    assert!(lab.events.len() <= told + 64);
-    lab.planes[0].set_data_hold(TransportId(1), false);
-    lab.run(ms(5_000));
-    let numbers: Vec<_> = lab
-        .events
-        .iter()
-        .filter_map(|(_, event)| match event {
-            Event::Data { payload, .. } => {
-                Some(u32::from_be_bytes(payload[..].try_into().unwrap()))
-            }
-            _ => None,
-        })
-        .collect();
-    assert!(numbers.into_iter().eq(0..3_000));
-    assert_eq!(lab.most_events, 64);
 }
 
 #[test]
