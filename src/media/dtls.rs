@@ -7,6 +7,7 @@ use super::certificate::{Certificate, fingerprint};
 use super::srtp::{self, Opener, Profile, Sealer};
 use crate::plan::{DtlsRole, Fingerprint};
 use dimpl::{Output, SrtpProfile};
+use std::fmt;
 use std::time::Instant;
 
 /// Room for any datagram that browsers send; larger records take a buffer of their own.
@@ -33,6 +34,22 @@ pub(super) struct Dtls {
     connected: bool,
     role: DtlsRole,
     deadline: Option<Instant>,
+    faults: u64,
+}
+
+/// Whether a datagram is made of whole records (RFC 6347 §4.1). Others are ignored without a word.
+pub(super) fn is_whole(mut datagram: &[u8]) -> bool {
+    while let Some((header, rest)) = datagram.split_first_chunk::<13>() {
+        let length = usize::from(u16::from_be_bytes([header[11], header[12]]));
+        let Some(rest) = rest.get(length..).filter(|_| header[1] == 254) else {
+            return false;
+        };
+        if rest.is_empty() {
+            return true;
+        }
+        datagram = rest;
+    }
+    false
 }
 
 impl Dtls {
@@ -53,6 +70,7 @@ impl Dtls {
             connected: false,
             role,
             deadline: None,
+            faults: 0,
         }
     }
 
@@ -73,7 +91,7 @@ impl Dtls {
     pub(super) fn set_expected(&mut self, expected: Fingerprint) {
         self.expected = expected;
         if self.seen.is_some_and(|seen| seen != expected) {
-            self.state = State::Closed;
+            self.fail(&"the certificate is not the one of the new SDP");
         }
     }
 
@@ -94,8 +112,7 @@ impl Dtls {
             .and_then(|()| self.session.handle_packet(datagram));
         self.drain(packet, data);
         if let Err(error) = result {
-            tracing::debug!(%error, "dtls");
-            self.state = State::Closed;
+            self.fail(&error);
         }
     }
 
@@ -107,9 +124,13 @@ impl Dtls {
         let result = self.session.handle_timeout(now);
         self.drain(packet, &mut |_| {});
         if let Err(error) = result {
-            tracing::debug!(%error, "dtls");
-            self.state = State::Closed;
+            self.fail(&error);
         }
+    }
+
+    /// How often it failed since the last call.
+    pub(super) fn take_faults(&mut self) -> u64 {
+        std::mem::take(&mut self.faults)
     }
 
     /// Something was received, or sent.
@@ -139,6 +160,12 @@ impl Dtls {
         }
     }
 
+    fn fail(&mut self, why: &dyn fmt::Display) {
+        tracing::debug!(%why, "dtls");
+        self.faults += 1;
+        self.state = State::Closed;
+    }
+
     fn drain(&mut self, packet: &mut dyn FnMut(&[u8]), data: &mut dyn FnMut(&[u8])) {
         let mut scratch = [0; SCRATCH];
         let mut large = Vec::new();
@@ -154,8 +181,7 @@ impl Dtls {
                 Output::Timeout(at) => {
                     self.deadline = Some(at);
                     if self.connected && self.state == State::Handshake {
-                        tracing::debug!("dtls without a certificate or without SRTP");
-                        self.state = State::Closed;
+                        self.fail(&"no certificate, or no SRTP");
                     }
                     return;
                 }
@@ -164,8 +190,7 @@ impl Dtls {
                     let seen = fingerprint(der);
                     self.seen = Some(seen);
                     if seen != self.expected {
-                        tracing::debug!("the certificate is not the one of the SDP");
-                        self.state = State::Closed;
+                        self.fail(&"the certificate is not the one of the SDP");
                     }
                 }
                 Output::KeyingMaterial(material, profile) => {

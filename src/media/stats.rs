@@ -11,14 +11,20 @@ pub enum Drop {
     Foreign,
     /// An SRTP or SRTCP packet that does not authenticate, or was replayed.
     Forged,
+    /// A DTLS handshake or session that failed; its transport has ended.
+    Handshake,
+    /// A message on a data channel that is none of LiveKit's, or of a kind that channels do not carry.
+    IgnoredMessage,
     /// A packet that came after its place in the cache was gone.
     Late,
-    /// A packet that contradicts itself.
+    /// A packet or DTLS datagram that contradicts itself.
     Malformed,
     /// A packet in a format that was not negotiated, or that the subscriber does not take.
     NoFormat,
     /// A probe: padding in a retransmission stream.
     Padding,
+    /// An SCTP packet that is malformed, or more than its association may hold; an association that broke.
+    Sctp,
     /// A packet of a source that no section claims.
     UnknownSource,
     /// A datagram on a path that no transport has.
@@ -27,14 +33,17 @@ pub enum Drop {
     UnknownStun,
 }
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 13] = [
     "duplicate",
     "foreign",
     "forged",
+    "handshake",
+    "ignored_message",
     "late",
     "malformed",
     "no_format",
     "padding",
+    "sctp",
     "unknown_source",
     "unknown_path",
     "unknown_stun",
@@ -57,7 +66,12 @@ pub struct Counters {
 impl Counters {
     /// Counts a drop.
     pub fn drop(&mut self, cause: Drop) {
-        self.dropped[cause as usize] += 1;
+        self.drop_many(cause, 1);
+    }
+
+    /// Counts several of one cause.
+    pub fn drop_many(&mut self, cause: Drop, count: u64) {
+        self.dropped[cause as usize] += count;
     }
 
     /// How often that was a cause.
@@ -90,7 +104,7 @@ mod tests {
         counters.drop(Drop::Duplicate);
         let dropped = counters.report().dropped;
         assert_eq!(dropped[0], ("duplicate", 2));
-        assert_eq!(dropped[9], ("unknown_stun", 1));
+        assert_eq!(dropped[12], ("unknown_stun", 1));
         assert_eq!(dropped.iter().map(|(_, count)| count).sum::<u64>(), 3);
     }
 }

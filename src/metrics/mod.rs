@@ -51,6 +51,7 @@ struct Snapshot {
     census: hub::Census,
     counted: hub::Counted,
     workers: Vec<crate::plan::WorkerReport>,
+    dropped_connections: Vec<(&'static str, u64)>,
     webhooks: Option<webhook::Counts>,
 }
 
@@ -127,6 +128,7 @@ impl Sources {
             census,
             counted: self.hub.counted(),
             workers,
+            dropped_connections: self.net.dropped_connections(),
             webhooks: self.webhooks.counts(),
         }
     }

@@ -211,6 +211,13 @@ impl Snapshot {
                     (labels, *count as f64)
                 })
             }),
+        )?;
+        out.counter(
+            "parlor_dropped_connections",
+            "ICE-TCP connections that were refused or ended by a fault of the peer, by cause",
+            self.dropped_connections
+                .iter()
+                .map(|(cause, count)| row(&[("cause", cause)], *count)),
         )
     }
 
@@ -268,6 +275,7 @@ mod tests {
                 ..Default::default()
             },
             workers: vec![worker.clone(), worker],
+            dropped_connections: vec![("silent", 6)],
             webhooks: Some(crate::webhook::Counts {
                 dropped: 4,
                 ..Default::default()
@@ -301,6 +309,7 @@ mod tests {
                 ",worker=\"0\",cause=\"late\"",
                 "3",
             ),
+            ("parlor_dropped_connections_total", ",cause=\"silent\"", "6"),
             ("parlor_webhooks_total", ",result=\"dropped\"", "4"),
         ] {
             let line = format!("{name}{{{node}{labels}}} {value}");

@@ -163,6 +163,7 @@ struct Shared {
     fingerprint: Fingerprint,
     bound: Vec<String>,
     placed: AtomicUsize,
+    census: Arc<tcp::Census>,
     /// Rings when the candidates of the seats have changed.
     moved: watch::Sender<()>,
 }
@@ -260,11 +261,13 @@ impl Net {
             };
             parts.push((worker, plane, sockets, (poll, doorbell), inbox, load));
         }
+        let census = Arc::<tcp::Census>::default();
         let handle = Handle(Arc::new(Shared {
             seats,
             fingerprint: certificate.fingerprint(),
             bound: names,
             placed: AtomicUsize::new(0),
+            census: Arc::clone(&census),
             moved: watch::Sender::new(()),
         }));
         // From here on an early return drops it, and that stops what has started.
@@ -285,7 +288,6 @@ impl Net {
             net.threads.push((thread, has_ended));
         }
         let gates: Arc<[tcp::Gate]> = gates.into();
-        let census = Arc::default();
         for listener in listeners {
             let listener = TcpListener::from_std(listener)?;
             let listen = tcp::listen(
@@ -394,6 +396,11 @@ impl Handle {
             }
         }
         reports
+    }
+
+    /// ICE-TCP connections that were refused or ended by a fault of the peer, by cause.
+    pub fn dropped_connections(&self) -> Vec<(&'static str, u64)> {
+        self.0.census.faults()
     }
 
     fn seats(&self) -> impl Iterator<Item = &Seat> {

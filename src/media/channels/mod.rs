@@ -182,9 +182,14 @@ impl Channels {
         self.association = self.endpoint.connect(config, NOWHERE).ok();
     }
 
-    /// Messages of channels that are not LiveKit's.
-    pub(super) fn ignored(&self) -> u64 {
-        self.ignored
+    /// Messages of channels that are not LiveKit's, or of no known kind, since the last call.
+    pub(super) fn take_ignored(&mut self) -> u64 {
+        std::mem::take(&mut self.ignored)
+    }
+
+    /// Packets that were malformed or too much, and associations that broke, since the last call.
+    pub(super) fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 
     /// Takes an SCTP packet.
@@ -319,6 +324,7 @@ impl Channels {
                 self.readable.clear();
                 self.opened.clear();
                 if !self.ended {
+                    tracing::debug!("the peer broke its SCTP association");
                     return Some(ChannelEvent::Lost);
                 }
             }
@@ -458,7 +464,10 @@ impl Channels {
                     }
                     continue;
                 }
-                Event::HandshakeFailed { .. } | Event::AssociationLost { .. } => self.lost = true,
+                Event::HandshakeFailed { .. } | Event::AssociationLost { .. } => {
+                    self.refused += u64::from(!self.lost && !self.ended);
+                    self.lost = true;
+                }
                 Event::Stream(StreamEvent::Opened { id } | StreamEvent::Readable { id })
                     if !self.readable.contains(&id) =>
                 {

@@ -152,7 +152,7 @@ fn messages_on_other_channels_are_counted_and_dropped() {
     stream.write_with_ppi(b"hi", Ppid::String).unwrap();
     let before = pair.events[1].len();
     pair.run(5, |_| {});
-    assert_eq!(pair.ends[1].ignored(), 1);
+    assert_eq!(pair.ends[1].take_ignored(), 1);
     assert_eq!(pair.events[1].len(), before);
 }
 

@@ -192,6 +192,7 @@ impl Plane {
         let Some(place) = self.peer_of.remove(&id) else {
             return;
         };
+        self.count_faults(place);
         let Some(peer) = self.peers.get_mut(place) else {
             return;
         };

@@ -337,6 +337,7 @@ impl Plane {
             }
             self.handle_event(now, place, event, sink);
         }
+        self.count_faults(place);
         self.give_feedback(now, place, sink);
         self.tell_quality(now, place);
         let Some(peer) = self.peers.get_mut(place) else {
@@ -364,6 +365,15 @@ impl Plane {
         for path in paths {
             if !self.by_path.contains_key(&path) {
                 self.learn_path(place, path);
+            }
+        }
+    }
+
+    /// Counts what a peer did wrong in what its transport alone understands.
+    pub(super) fn count_faults(&mut self, place: u32) {
+        if let Some(peer) = self.peers.get_mut(place) {
+            for (cause, count) in peer.transport.take_faults() {
+                self.counters.drop_many(cause, count);
             }
         }
     }

@@ -4,6 +4,7 @@ use super::Plane;
 use super::peer::{MAX_PATHS, REPORT};
 use super::stun::{Addressee, addressee};
 use crate::media::cache::Stored;
+use crate::media::dtls::is_whole;
 use crate::media::io::{Path, Sink};
 use crate::media::route::{Hints, Routes};
 use crate::media::srtp::SrtpFault;
@@ -97,7 +98,11 @@ impl Plane {
         let peer = self.peers.get_mut(place).ok_or(Drop::UnknownPath)?;
         peer.transport.handle_dtls(now, datagram);
         self.touch(place);
-        Ok(())
+        if is_whole(datagram) {
+            Ok(())
+        } else {
+            Err(Drop::Malformed)
+        }
     }
 
     fn receive_rtcp(

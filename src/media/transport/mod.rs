@@ -22,6 +22,7 @@ use super::dtls::{Dtls, State};
 use super::ice::{Heard, Ice, proto_of};
 use super::io::{Path, Sink};
 use super::srtp::{Opener, Sealer, SrtpFault};
+use super::stats::Drop;
 use crate::ids::TransportId;
 use crate::plan::{
     Channel, DtlsRole, IceCredentials, LocalCandidate, Proto, RemoteCandidate, RemoteTransport,
@@ -338,11 +339,17 @@ impl Transport {
         self.hold = hold;
     }
 
-    /// Messages that came on channels which are not LiveKit's.
-    pub fn ignored_messages(&self) -> u64 {
-        self.channels
-            .as_ref()
-            .map_or(0, |channels| channels.ignored())
+    /// What its peer did wrong since the last call, by cause.
+    pub fn take_faults(&mut self) -> [(Drop, u64); 3] {
+        let (dtls, channels) = (self.dtls.as_mut(), self.channels.as_mut());
+        let (ignored, refused) = channels.map_or((0, 0), |channels| {
+            (channels.take_ignored(), channels.take_refused())
+        });
+        [
+            (Drop::Handshake, dtls.map_or(0, |dtls| dtls.take_faults())),
+            (Drop::IgnoredMessage, ignored),
+            (Drop::Sctp, refused),
+        ]
     }
 
     /// Does what is due.

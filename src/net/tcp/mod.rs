@@ -164,15 +164,19 @@ pub(super) async fn listen(
             Ok((stream, remote)) => {
                 let remote = canonical(remote);
                 let Some(place) = Census::admit(&census, remote.ip()) else {
+                    census.count(Fault::Refused);
                     tracing::debug!(%remote, "ICE-TCP connection refused: too many");
                     continue;
                 };
                 let gates = Arc::clone(&gates);
                 let own = tasks.clone();
                 tasks.spawn("ice-tcp connection", async move {
-                    let _place = place;
+                    let place = place;
                     tokio::select! {
                         end = serve(stream, remote, &gates) => {
+                            if let Some(fault) = end.fault() {
+                                place.census.count(fault);
+                            }
                             tracing::debug!(%remote, cause = %end, "ICE-TCP connection ended");
                         }
                         () = own.cancelled() => {}
@@ -205,6 +209,33 @@ enum End {
     Worker,
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// What a peer did wrong on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Foreign,
+    Ignored,
+    Long,
+    /// There were too many connections.
+    Refused,
+    Silent,
+}
+
+/// How these are called in the metrics.
+const FAULTS: [&str; 5] = ["foreign", "ignored", "long_frame", "refused", "silent"];
+
+impl End {
+    /// `None`: nobody's.
+    fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Foreign => Some(Fault::Foreign),
+            Self::Ignored => Some(Fault::Ignored),
+            Self::Long(_) => Some(Fault::Long),
+            Self::Silent => Some(Fault::Silent),
+            Self::Closed | Self::Io(_) | Self::Worker => None,
+        }
+    }
 }
 
 async fn serve(stream: TcpStream, remote: SocketAddr, gates: &[Gate]) -> End {
@@ -334,7 +365,7 @@ pub(super) fn each_frame(mut block: &mut [u8], mut handle: impl FnMut(&mut [u8])
     }
 }
 
-/// Counts connections, in all and by address.
+/// Counts connections, in all and by address, and what went wrong with them.
 #[derive(Debug, Default)]
 pub(super) struct Census(Mutex<Counts>);
 
@@ -342,6 +373,7 @@ pub(super) struct Census(Mutex<Counts>);
 struct Counts {
     all: u32,
     by_address: HashMap<IpAddr, u32>,
+    faults: [u64; FAULTS.len()],
 }
 
 /// A connection's place in the census, given back when dropped.
@@ -366,6 +398,15 @@ impl Census {
             census: Arc::clone(census),
             address,
         })
+    }
+
+    fn count(&self, fault: Fault) {
+        self.counts().faults[fault as usize] += 1;
+    }
+
+    /// Connections that were refused or ended by a fault of the peer, by cause.
+    pub(super) fn faults(&self) -> Vec<(&'static str, u64)> {
+        FAULTS.into_iter().zip(self.counts().faults).collect()
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {

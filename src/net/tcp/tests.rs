@@ -4,6 +4,7 @@ use crate::net::stun::tests::request_for;
 struct Lab {
     address: SocketAddr,
     inboxes: Vec<mpsc::Receiver<TcpInput>>,
+    census: Arc<Census>,
     tasks: Tasks,
     _polls: Vec<mio::Poll>,
 }
@@ -25,14 +26,13 @@ fn lab() -> Lab {
     let address = listener.local_addr().unwrap();
     let listener = TcpListener::from_std(listener).unwrap();
     let tasks = Tasks::new();
-    let census = Arc::default();
-    tasks.spawn(
-        "listener",
-        listen(listener, gates.into(), census, tasks.clone()),
-    );
+    let census = Arc::<Census>::default();
+    let listen = listen(listener, gates.into(), Arc::clone(&census), tasks.clone());
+    tasks.spawn("listener", listen);
     Lab {
         address,
         inboxes,
+        census,
         tasks,
         _polls: polls,
     }
@@ -87,7 +87,7 @@ async fn a_connection_finds_its_worker_and_frames_cross_both_ways() {
 }
 
 #[tokio::test]
-async fn what_does_not_begin_with_a_request_for_us_is_closed() {
+async fn what_does_not_begin_with_a_request_for_us_is_closed_and_counted() {
     let mut lab = lab();
     let strangers = [
         frame(b"GET / HTTP/1.1"),
@@ -106,6 +106,11 @@ async fn what_does_not_begin_with_a_request_for_us_is_closed() {
     }
     assert!(lab.inboxes[0].try_recv().is_err());
     assert!(lab.inboxes[1].try_recv().is_err());
+    let faults = lab.census.faults();
+    assert_eq!(
+        faults[..3],
+        [("foreign", 3), ("ignored", 0), ("long_frame", 1)]
+    );
 }
 
 #[tokio::test]

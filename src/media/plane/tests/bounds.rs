@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ids::Ssrc;
+use crate::plan::{DtlsRole, Fingerprint, RemoteTransport};
 use crate::rtp::rtcp::SenderInfo;
 
 #[test]
@@ -96,4 +97,39 @@ fn a_burst_of_small_messages_is_told_in_portions_and_waits_while_held() {
         .collect();
     assert!(numbers.into_iter().eq(0..3_000));
     assert_eq!(lab.most_events, 64);
+}
+
+#[test]
+fn what_transports_do_not_understand_is_counted_by_cause() {
+    let mut lab = Lab::new(4, 1, &[0, 0]);
+    let dropped = |lab: &Lab| {
+        let dropped = lab.planes[0].report().dropped;
+        move |name: &str| dropped.iter().find(|(cause, _)| *cause == name).unwrap().1
+    };
+    let malformed = dropped(&lab)("malformed");
+    // A record that is longer than its datagram, and one of another protocol's version.
+    let address = lab.address(0);
+    lab.throw(
+        0,
+        address,
+        [&[22, 254, 253][..], &[0; 8], &[1, 0, 7]].concat(),
+    );
+    lab.throw(0, address, [&[22, 3, 3][..], &[0; 8], &[0, 1, 7]].concat());
+    assert_eq!(dropped(&lab)("malformed"), malformed + 2);
+    assert_eq!(dropped(&lab)("handshake"), 0);
+    // The certificate is not the one that the SDP names now.
+    let remote = RemoteTransport {
+        ice: credentials("client0"),
+        fingerprint: Fingerprint([7; 32]),
+        role: DtlsRole::Server,
+    };
+    lab.command(
+        0,
+        Command::SetRemote {
+            id: TransportId(1),
+            remote,
+            local: None,
+        },
+    );
+    assert_eq!(dropped(&lab)("handshake"), 1);
 }

@@ -167,7 +167,7 @@ fn person_address(person: usize) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, person as u8 + 1)), 5_000)
 }
 
-fn credentials(name: &str) -> IceCredentials {
+pub(super) fn credentials(name: &str) -> IceCredentials {
     IceCredentials {
         ufrag: format!("{name}-ufrag"),
         password: Secret::new(format!("{name}-password-of-22-chars")),

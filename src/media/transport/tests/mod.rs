@@ -694,6 +694,20 @@ fn noise_before_and_during_the_handshake_is_survived() {
 }
 
 #[test]
+fn sctp_that_makes_no_sense_is_counted_once() {
+    let mut lab = Lab::connected(Link::default());
+    let now = lab.now();
+    let mut datagrams = Vec::new();
+    let dtls = lab.transport(Side::Client).dtls.as_mut().unwrap();
+    dtls.send(&[9; 40], &mut |datagram| datagrams.push(datagram.to_vec()));
+    let server = lab.transport(Side::Server);
+    assert!(server.take_faults().iter().all(|(_, count)| *count == 0));
+    server.handle_dtls(now, &datagrams[0]);
+    assert!(server.take_faults().contains(&(Drop::Sctp, 1)));
+    assert!(server.take_faults().contains(&(Drop::Sctp, 0)));
+}
+
+#[test]
 fn a_transport_is_small() {
     assert!(size_of::<Transport>() < 3000, "{}", size_of::<Transport>());
 }
