@@ -6,7 +6,7 @@ use crate::negotiate::{self, Bound, Offer, Publish, Role, SdpFault};
 use crate::plan::{Command, DownTrackPlan, Kind, ReceivePlan, RemoteCandidate, RemoteTransport};
 use crate::protocol::livekit::{
     DisconnectReason, MediaSectionsRequirement, SessionDescription, SignalTarget, TrickleRequest,
-    signal_response,
+    request_response, signal_response,
 };
 use std::collections::HashMap;
 use std::time::Duration;
@@ -345,8 +345,15 @@ impl Room {
     }
 
     pub(super) fn handle_trickle(&mut self, seat: Seat, trickle: &TrickleRequest) {
-        let Some(candidate) = parse_init(&trickle.candidate_init) else {
-            return;
+        let candidate = match parse_init(&trickle.candidate_init) {
+            Ok(Some(candidate)) => candidate,
+            Ok(None) => return,
+            Err(text) => {
+                self.fault("trickle unreadable");
+                let reason = request_response::Reason::UnclassifiedError;
+                let echo = request_response::Request::Trickle(trickle.clone());
+                return self.refuse(seat, 0, reason, text, Some(echo));
+            }
         };
         let Some(participant) = self.participants.get_mut(&seat) else {
             return;
@@ -482,8 +489,18 @@ struct Outcome {
     announced: Vec<TrackSid>,
 }
 
-/// The candidate of an `RTCIceCandidateInit` as JSON; what cannot be used is no fault (end of candidates, mDNS).
-fn parse_init(json: &str) -> Option<RemoteCandidate> {
-    let value: serde_json::Value = serde_json::from_str(json).ok()?;
-    negotiate::parse_candidate(value.get("candidate")?.as_str()?)
+/// The candidate of an `RTCIceCandidateInit` as JSON. One that cannot be used is no fault (end of candidates, mDNS);
+/// what is no such object is one (livekit 1.13.5 `participant.go`, `HandleICETrickle`).
+fn parse_init(json: &str) -> Result<Option<RemoteCandidate>, &'static str> {
+    use serde_json::Value;
+    let init = serde_json::from_str(json).map_err(|_| "candidateInit is no JSON")?;
+    match init {
+        Value::Null => Ok(None),
+        Value::Object(init) => match init.get("candidate") {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(negotiate::parse_candidate(text)),
+            Some(_) => Err("the candidate is no text"),
+        },
+        _ => Err("candidateInit is no object"),
+    }
 }

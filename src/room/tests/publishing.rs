@@ -7,7 +7,7 @@ use crate::protocol::livekit::{
     UnpublishDataTrackRequest, UpdateLocalAudioTrack, UpdateLocalVideoTrack, VideoLayer,
     client_info,
 };
-use request_response::Reason;
+use request_response::{Reason, Request};
 
 /// A number that no enum of the protocol has.
 const STRANGE: i32 = 99;
@@ -254,7 +254,6 @@ fn whoever_publishes_data_tracks_alone_is_a_publisher() {
 
 #[test]
 fn what_is_asked_of_a_track_that_is_not_there_is_refused_and_said_so() {
-    use request_response::Request;
     use signal_request::Message;
     let mut call = Call::new([0, 0]);
     let alice = call.alice;
@@ -378,4 +377,39 @@ fn tracks_announced_under_an_id_that_is_pending_come_one_after_the_other() {
         .request(bob, signal_request::Message::Offer(offer(PUBLISH, 5)));
     call.lab.wait(Duration::from_secs(3));
     assert_eq!(published(&call.lab), [second]);
+}
+
+#[test]
+fn a_trickle_that_cannot_be_read_is_refused_and_counted_and_one_that_leads_nowhere_is_not() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    lab.heard(alice);
+    let trickle = |init: &str| {
+        signal_request::Message::Trickle(proto::TrickleRequest {
+            candidate_init: init.to_owned(),
+            ..Default::default()
+        })
+    };
+    for init in [
+        "null",
+        "{}",
+        r#"{"candidate":""}"#,
+        r#"{"candidate":null}"#,
+        r#"{"candidate":"candidate:1 1 udp 1 0d3f8a4e.local 5000 typ host","sdpMid":"0","sdpMLineIndex":0}"#,
+    ] {
+        assert_eq!(lab.ask(alice, trickle(init)), [], "{init}");
+    }
+    assert!(lab.room.faults.is_empty());
+    for init in ["", "candidate:1", "[]", "7", r#"{"candidate":7}"#] {
+        let heard = lab.ask(alice, trickle(init));
+        let [signal_response::Message::RequestResponse(response)] = heard.as_slice() else {
+            panic!("{init}: {heard:?}")
+        };
+        assert_eq!(response.reason(), Reason::UnclassifiedError);
+        let Some(Request::Trickle(echoed)) = &response.request else {
+            panic!("{response:?}")
+        };
+        assert_eq!(echoed.candidate_init, init);
+    }
+    assert_eq!(lab.room.faults["trickle unreadable"], 5);
 }
