@@ -10,7 +10,7 @@ use crate::http::front::Granted;
 use crate::http::{App, address, session};
 use crate::hub::{Inbound, JoinError, Session};
 use crate::protocol::join::Join;
-use crate::protocol::join_request::{self, Caller, Query};
+use crate::protocol::join_request::{self, Caller, JoinFault, Query};
 use crate::task::Tasks;
 use axum::Extension;
 use axum::extract::State;
@@ -74,7 +74,10 @@ pub(super) async fn validate_v1(State(app): State<Arc<App>>, parts: Parts) -> Re
 }
 
 async fn validate(app: &App, parts: Parts, must_wrap: bool) -> Response {
-    let checked = match read(app, parts, must_wrap) {
+    let attributes = join_request::check_attributes(&parts.0);
+    let join = read(app, parts, must_wrap)
+        .and_then(|join| attributes.map(|()| join).map_err(Refusal::from));
+    let checked = match join {
         Ok(join) => match tokio::time::timeout(JOIN_TIMEOUT, app.hub.check(&join)).await {
             Ok(result) => result.map_err(Refusal::from),
             Err(_) => Err(Refusal::SLOW),
@@ -232,8 +235,7 @@ fn read(
             .unwrap_or_default(),
         address: &address::of_client(&headers, peer, &app.trusted_proxies),
     };
-    join_request::read(&query, must_wrap, claims, api_key, caller)
-        .map_err(|fault| Refusal::new(StatusCode::BAD_REQUEST, fault.to_string()))
+    join_request::read(&query, must_wrap, claims, api_key, caller).map_err(Refusal::from)
 }
 
 fn check_names(limits: &Limits, identity: &str, room: &str) -> Result<(), Refusal> {
@@ -276,6 +278,12 @@ impl Refusal {
             status,
             text: text.into(),
         }
+    }
+}
+
+impl From<JoinFault> for Refusal {
+    fn from(fault: JoinFault) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, fault.to_string())
     }
 }
 

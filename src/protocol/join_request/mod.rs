@@ -114,7 +114,16 @@ pub fn read(
     if must_wrap {
         return Err(JoinFault::Missing);
     }
-    from_query(query, claims, api_key, caller)
+    Ok(from_query(query, claims, api_key, caller))
+}
+
+/// Whether the `attributes` of a query can be read. Who asks `validate` is told, who joins just has none (livekit
+/// 1.13.5 `rtcservice.go`, `validateInternal`).
+pub fn check_attributes(query: &Query) -> Result<(), JoinFault> {
+    if query.get("join_request").is_empty() {
+        attributes(query.get("attributes"))?;
+    }
+    Ok(())
 }
 
 /// Unwraps a `join_request`.
@@ -178,14 +187,9 @@ fn from_request(request: JoinRequest, claims: Claims, api_key: String, caller: C
     }
 }
 
-fn from_query(
-    query: &Query,
-    claims: Claims,
-    api_key: String,
-    caller: Caller<'_>,
-) -> Result<Join, JoinFault> {
+fn from_query(query: &Query, claims: Claims, api_key: String, caller: Caller<'_>) -> Join {
     let client = completed(client_of(query), caller);
-    Ok(Join {
+    Join {
         claims,
         api_key,
         protocol: protocol(client.protocol),
@@ -197,7 +201,7 @@ fn from_query(
         subscriber_allow_pause: query.choice("subscriber_allow_pause"),
         disable_ice_lite: query.is_true("disable_ice_lite"),
         metadata: String::new(),
-        attributes: attributes(query.get("attributes"))?,
+        attributes: attributes(query.get("attributes")).unwrap_or_default(),
         publish: Some(query.get("publish").to_owned()).filter(|suffix| !suffix.is_empty()),
         add_tracks: Vec::new(),
         publisher_offer: None,
@@ -206,7 +210,7 @@ fn from_query(
             reason: reason(query.number("reconnect_reason")),
             sync_state: None,
         }),
-    })
+    }
 }
 
 fn attributes(text: &str) -> Result<HashMap<String, String>, JoinFault> {

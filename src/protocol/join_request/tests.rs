@@ -257,12 +257,18 @@ fn faults_are_named() {
     ] {
         assert_eq!(decode(&text).unwrap_err(), expected);
     }
+}
+
+#[test]
+fn attributes_that_cannot_be_read_are_a_fault_to_whoever_asks_and_none_to_whoever_joins() {
     for text in ["!", "W10", "eyJrIjoxfQ"] {
-        assert_eq!(
-            join(&[("attributes", text)]).unwrap_err(),
-            JoinFault::Attributes
-        );
+        let parameters = [("attributes", text)];
+        let asked = check_attributes(&query(&parameters));
+        assert_eq!(asked, Err(JoinFault::Attributes), "{text}");
+        assert!(join(&parameters).unwrap().attributes.is_empty(), "{text}");
     }
+    let good = query(&[("attributes", "eyJrIjoidiJ9")]);
+    assert_eq!(check_attributes(&good), Ok(()));
 }
 
 proptest! {
