@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_LENGTH, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, VARY,
 };
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -26,6 +26,9 @@ const PREFIXES: [&str; 4] = [
     "/livekit-server",
     "/livekit-jwt-service",
 ];
+
+/// Bytes of a form; the values are those of a query, and a URL has hardly more.
+const MAX_FORM: usize = 64_000;
 
 /// A verified token, in the extensions of a request that has one.
 #[derive(Debug, Clone)]
@@ -55,7 +58,11 @@ pub(super) async fn front(
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
 
-    let mut response = match admit(&app, &mut request) {
+    let admitted = match form(is_validate, &mut request).await {
+        Ok(form) => admit(&app, &mut request, form),
+        Err(refusal) => Err(refusal),
+    };
+    let mut response = match admitted {
         Ok(()) => next.run(request).await,
         Err((status, text)) => (status, text).into_response(),
     };
@@ -98,20 +105,49 @@ fn preflight(headers: &HeaderMap, origin: Option<HeaderValue>) -> Response {
     response
 }
 
-/// Checks size and token. The token's claims and the query go into the request's extensions.
-fn admit(app: &App, request: &mut Request) -> Result<(), (StatusCode, Cow<'static, str>)> {
+type Refusal = (StatusCode, Cow<'static, str>);
+
+const TOO_LARGE: Refusal = (
+    StatusCode::PAYLOAD_TOO_LARGE,
+    Cow::Borrowed("request body too large"),
+);
+
+/// The values of a form that is posted to `validate`; livekit 1.13.5 takes them as a query's (`FormValue`).
+async fn form(is_validate: bool, request: &mut Request) -> Result<Values, Refusal> {
+    let is_form = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok()?.split(';').next())
+        .is_some_and(|mime| mime.trim() == "application/x-www-form-urlencoded");
+    if !(is_validate && is_form && request.method() == Method::POST) {
+        return Ok(Values::new());
+    }
+    let body = axum::body::to_bytes(std::mem::take(request.body_mut()), MAX_FORM);
+    let body = body.await.map_err(|_| TOO_LARGE)?;
+    let as_query = [b"/?".as_slice(), &body].concat();
+    Ok(Uri::try_from(as_query).map_or_else(|_| Values::new(), |uri| values(&uri)))
+}
+
+type Values = Vec<(String, String)>;
+
+/// The parameters of a query. One that cannot be decoded is taken for none.
+fn values(uri: &Uri) -> Values {
+    axum::extract::Query::try_from_uri(uri).map_or_else(|_| Values::new(), |query| query.0)
+}
+
+/// Checks size and token. The token's claims and the values of form and query go into the request's extensions.
+fn admit(app: &App, request: &mut Request, form: Values) -> Result<(), Refusal> {
     let length = request
         .headers()
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > MAX_BODY as u64) {
-        let text = Cow::Borrowed("request body too large");
-        return Err((StatusCode::PAYLOAD_TOO_LARGE, text));
+        return Err(TOO_LARGE);
     }
 
-    // A query that cannot be decoded is taken for none.
-    let query = axum::extract::Query::try_from_uri(request.uri())
-        .map_or_else(|_| Query::default(), |query| Query::new(query.0));
+    let mut sent = form;
+    sent.extend(values(request.uri()));
+    let query = Query::new(sent);
     let granted = match bearer(request.headers(), &query)? {
         "" => None,
         token => {
@@ -128,10 +164,7 @@ fn admit(app: &App, request: &mut Request) -> Result<(), (StatusCode, Cow<'stati
 }
 
 /// The token as it was sent: the header wins over the query.
-fn bearer<'a>(
-    headers: &'a HeaderMap,
-    query: &'a Query,
-) -> Result<&'a str, (StatusCode, Cow<'static, str>)> {
+fn bearer<'a>(headers: &'a HeaderMap, query: &'a Query) -> Result<&'a str, Refusal> {
     let header = headers.get(AUTHORIZATION).filter(|value| !value.is_empty());
     let Some(header) = header else {
         return Ok(query.get("access_token"));
@@ -146,7 +179,7 @@ fn bearer<'a>(
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
-fn unauthorized(text: impl ToString) -> (StatusCode, Cow<'static, str>) {
+fn unauthorized(text: impl ToString) -> Refusal {
     (StatusCode::UNAUTHORIZED, Cow::Owned(text.to_string()))
 }
 

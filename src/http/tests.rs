@@ -213,6 +213,31 @@ async fn validate_refuses_in_the_order_of_the_reference() {
 }
 
 #[tokio::test]
+async fn a_form_that_is_posted_to_validate_counts_as_a_query_and_before_it() {
+    let post = async |path: &str, kind: &str, form: String| {
+        let request = Request::post(path).header(header::CONTENT_TYPE, kind);
+        send(&app(false), request.body(Body::from(form)).unwrap()).await
+    };
+    let form = "application/x-www-form-urlencoded; charset=utf-8";
+    let both = format!("access_token={}&join_request=%C2%A7", good());
+    let path = "/rtc/v1/validate?join_request=CAE&access_token=garbage";
+    let got = post(path, form, both.clone()).await;
+    let text = "cannot base64 decode wrapped join request";
+    assert_eq!(got, answer(400, Some(TEXT), "*", text));
+    // Elsewhere, and under another type, a body is no form.
+    let got = post("/rtc/v1/validate", "text/plain", both.clone()).await;
+    assert_eq!(got.status, 401);
+    assert_eq!(
+        post("/rtc", form, "access_token=x".into()).await.status,
+        404
+    );
+    let got = post("/rtc/validate", form, "a".repeat(64_001)).await;
+    assert_eq!(got, answer(413, Some(TEXT), "*", "request body too large"));
+    let got = post("/rtc/validate", form, "\u{fffd} %".into()).await;
+    assert_eq!(got.status, 401, "what cannot be decoded is none");
+}
+
+#[tokio::test]
 async fn prefixes_of_proxies_and_doubled_slashes_reach_the_route() {
     for path in [
         "//rtc/validate",
