@@ -129,6 +129,9 @@ fn upgrade_to(
     starts_in_json: bool,
 ) -> Response {
     let limit = app.limits.signal_message_size;
+    // The library cuts the connection at its limit. What is only somewhat too large is read, so that the client can be
+    // told why its session ends.
+    let cut = limit.saturating_mul(2);
     let (opened, socket) = oneshot::channel::<WebSocket>();
     let form = session::Form::new(starts_in_json);
     let clock = app.clock;
@@ -142,8 +145,8 @@ fn upgrade_to(
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
         .max_write_buffer_size(MAX_UNSENT)
-        .max_message_size(limit)
-        .max_frame_size(limit)
+        .max_message_size(cut)
+        .max_frame_size(cut)
         .on_upgrade(move |socket| async move {
             // Fails only when the session was aborted at the end of the process.
             drop(opened.send(socket));

@@ -345,6 +345,21 @@ async fn nonsense_is_ignored_and_a_flood_is_closed() {
 }
 
 #[tokio::test]
+async fn a_frame_that_is_too_large_is_closed_with_1009() {
+    let server = Server::start("", |_| {});
+    let (mut alice, _) = server.join("alice").await;
+    let large = Message::Binary(vec![0; (2 << 20) + 1].into());
+    alice.0.send(large).await.unwrap();
+    let mut code = None;
+    while let Ok(Some(Ok(frame))) = timeout(PATIENCE, alice.0.next()).await {
+        if let Message::Close(close) = frame {
+            code = close.map(|close| u16::from(close.code));
+        }
+    }
+    assert_eq!(code, Some(1009));
+}
+
+#[tokio::test]
 async fn a_stop_tells_everybody_and_leaves_no_task() {
     let server = Server::start("", |_| {});
     let (mut alice, _) = server.join("alice").await;

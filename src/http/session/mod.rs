@@ -6,8 +6,8 @@
 //! says [`Gone`](crate::hub::Inbound::Gone), and the room judges.
 //!
 //! It ends when the room closes it (code 1000, what was queued goes out first, for at most 250 ms), when the client
-//! closes or vanishes, or when the client is unbearable (code 1008). Followed is livekit 1.13.5
-//! `pkg/service/{wsprotocol,rtcservice}.go`.
+//! closes or vanishes, or when the client is unbearable (code 1008, or 1009 for a frame that is too large). Followed is
+//! livekit 1.13.5 `pkg/service/{wsprotocol,rtcservice}.go`.
 
 use crate::clock::Clock;
 use crate::http::signal::Attached;
@@ -82,12 +82,14 @@ enum End {
     Goodbye,
     /// The connection broke.
     Gone,
-    /// Too many frames that are none, or one that is too large.
+    /// Too many frames that are none.
     Malformed,
     /// Nothing came, not even pongs.
     Silent,
     /// Nothing could be sent.
     Stuck,
+    /// A frame that is too large.
+    TooLarge,
 }
 
 /// Runs a session to its end. `limit` is the size of a request in bytes.
@@ -135,6 +137,7 @@ pub(super) async fn run(
         }
         End::Closed => close_code::NORMAL,
         End::Flood | End::Malformed => close_code::POLICY,
+        End::TooLarge => close_code::SIZE,
     };
     let close = Message::Close(Some(CloseFrame {
         code,
@@ -197,7 +200,10 @@ impl Reader<'_> {
                 Err(fault) => {
                     tracing::debug!(%fault, "frame ignored");
                     self.malformed += 1;
-                    if fault == FrameFault::TooLarge || self.malformed > MAX_MALFORMED {
+                    if fault == FrameFault::TooLarge {
+                        return End::TooLarge;
+                    }
+                    if self.malformed > MAX_MALFORMED {
                         return End::Malformed;
                     }
                 }

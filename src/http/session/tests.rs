@@ -122,7 +122,7 @@ async fn unbearable_clients_are_closed() {
     let many = read((0..101).map(|_| nonsense()).collect(), 1).await;
     assert_eq!(many.end, End::Malformed);
     let large = read(vec![Message::Binary(vec![0; 101].into())], 1).await;
-    assert_eq!(large.end, End::Malformed);
+    assert_eq!(large.end, End::TooLarge);
     let ping = || binary(signal_request::Message::Ping(5));
     let flood = read((0..5000).map(|_| ping()).collect(), 1).await;
     assert_eq!(flood.end, End::Flood);
