@@ -5,7 +5,8 @@ use super::participant::Participant;
 use super::{Now, Room, Seat};
 use crate::ids::{Identity, TransportId, WorkerId};
 use crate::plan::{Channel, Command};
-use crate::protocol::livekit::{DataPacket, data_packet, participant_info};
+use crate::protocol::livekit::data_stream::{self, header::ContentHeader};
+use crate::protocol::livekit::{ChatMessage, DataPacket, data_packet, participant_info};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -149,7 +150,7 @@ impl Room {
         let Some(participant) = self.participants.get(&seat) else {
             return;
         };
-        let payload = stamp(message, &packet, participant, agent);
+        let payload = stamp(message, channel, &packet, participant, agent);
         let to = self.destination(&packet);
         self.route_and_keep(now, Some(seat), channel, to, payload);
     }
@@ -323,11 +324,18 @@ impl Room {
     }
 }
 
-/// The packet with its sender. Fields are appended and the last value of a field wins, so that whatever a newer
-/// client put into it passes untouched.
-fn stamp(message: &Bytes, packet: &DataPacket, sender: &Participant, agent: bool) -> Bytes {
+/// The packet with its sender and the channel that it came on, whatever it says itself. Fields are appended: the last
+/// value of a field wins and messages merge, so that whatever a newer client put into it passes untouched.
+fn stamp(
+    message: &Bytes,
+    channel: Channel,
+    packet: &DataPacket,
+    sender: &Participant,
+    agent: bool,
+) -> Bytes {
     let speaks_for_another = agent
         && !packet.participant_identity.is_empty()
+        && packet.participant_identity != sender.identity.as_str()
         && matches!(
             packet.value,
             Some(
@@ -338,15 +346,29 @@ fn stamp(message: &Bytes, packet: &DataPacket, sender: &Participant, agent: bool
                     | data_packet::Value::StreamTrailer(_)
             )
         );
-    let (sid, identity) = if sender.permission.hidden {
-        ("", "")
-    } else if speaks_for_another {
-        (sender.sid.as_str(), packet.participant_identity.as_str())
+    let hidden = sender.permission.hidden;
+    let sid = if hidden { "" } else { sender.sid.as_str() };
+    let identity = if speaks_for_another {
+        packet.participant_identity.as_str()
+    } else if hidden {
+        ""
     } else {
-        (sender.sid.as_str(), sender.identity.as_str())
+        sender.identity.as_str()
     };
-    let mut out = BytesMut::with_capacity(message.len() + 2 * (sid.len() + identity.len()) + 24);
+    let mut out = BytesMut::with_capacity(message.len() + 2 * (sid.len() + identity.len()) + 32);
     out.put_slice(message);
+    let kind = match channel {
+        Channel::Lossy => data_packet::Kind::Lossy,
+        Channel::Reliable | Channel::DataTrack => data_packet::Kind::Reliable,
+    };
+    prost::encoding::int32::encode(1, &(kind as i32), &mut out);
+    if speaks_for_another && let Some(value) = packet.value.as_ref().and_then(generated) {
+        let mark = DataPacket {
+            value: Some(value),
+            ..Default::default()
+        };
+        out.put_slice(&mark.encode_to_vec());
+    }
     if matches!(packet.value, Some(data_packet::Value::User(_))) {
         let mut user = BytesMut::with_capacity(sid.len() + identity.len() + 8);
         put_string(&mut user, 1, sid);
@@ -358,6 +380,29 @@ fn stamp(message: &Bytes, packet: &DataPacket, sender: &Participant, agent: bool
     put_string(&mut out, 4, identity);
     put_string(&mut out, 17, sid);
     out.freeze()
+}
+
+/// What is added to chat and text that an agent made of what somebody else said (livekit 1.13.5 `participant.go`).
+fn generated(value: &data_packet::Value) -> Option<data_packet::Value> {
+    match value {
+        data_packet::Value::ChatMessage(_) => Some(data_packet::Value::ChatMessage(ChatMessage {
+            generated: true,
+            ..Default::default()
+        })),
+        data_packet::Value::StreamHeader(header)
+            if matches!(header.content_header, Some(ContentHeader::TextHeader(_))) =>
+        {
+            let text = data_stream::TextHeader {
+                generated: true,
+                ..Default::default()
+            };
+            Some(data_packet::Value::StreamHeader(data_stream::Header {
+                content_header: Some(ContentHeader::TextHeader(text)),
+                ..Default::default()
+            }))
+        }
+        _ => None,
+    }
 }
 
 /// A length-delimited field's key.

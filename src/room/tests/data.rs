@@ -76,6 +76,89 @@ fn data_reaches_the_others_with_its_true_sender_and_what_newer_clients_put_in() 
 }
 
 #[test]
+#[expect(deprecated, reason = "older clients read the kind")]
+fn a_packet_is_of_the_kind_of_its_channel_whatever_it_says() {
+    let mut lab = Lab::new();
+    lab.join("alice");
+    let alice = lab.connect();
+    lab.join("bob");
+    lab.connect();
+    for (channel, said, seen) in [(Channel::Lossy, 0, 1), (Channel::Reliable, 1, 0)] {
+        lab.commands.clear();
+        let packet = DataPacket {
+            kind: said,
+            ..user("hi")
+        };
+        let payload = Bytes::from(packet.encode_to_vec());
+        lab.event(Event::Data {
+            id: alice,
+            channel,
+            payload,
+        });
+        let sent = delivered(&mut lab);
+        let packet = DataPacket::decode(sent[0].1.as_ref()).unwrap();
+        assert_eq!(packet.kind, seen, "{channel:?}");
+    }
+}
+
+#[test]
+fn what_an_agent_says_for_somebody_else_is_marked_as_generated() {
+    use crate::protocol::livekit::{ChatMessage, data_stream};
+    use data_packet::Value;
+    use data_stream::header::ContentHeader;
+
+    let mut lab = Lab::new();
+    lab.grant("agent", |grant| {
+        grant.agent = true;
+        grant.hidden = true;
+    });
+    let agent = lab.connect();
+    lab.join("bob");
+    lab.connect();
+    let mut passed = |identity: &str, value: Value| {
+        lab.commands.clear();
+        let packet = DataPacket {
+            participant_identity: identity.to_owned(),
+            value: Some(value),
+            ..Default::default()
+        };
+        send(&mut lab, agent, &packet);
+        let sent = delivered(&mut lab);
+        DataPacket::decode(sent[0].1.as_ref()).unwrap()
+    };
+    let chat = |generated| {
+        Value::ChatMessage(ChatMessage {
+            message: "hello".to_owned(),
+            generated,
+            ..Default::default()
+        })
+    };
+    let stream = |generated| {
+        let text = data_stream::TextHeader {
+            version: 3,
+            generated,
+            ..Default::default()
+        };
+        Value::StreamHeader(data_stream::Header {
+            topic: "chat".to_owned(),
+            content_header: Some(ContentHeader::TextHeader(text)),
+            ..Default::default()
+        })
+    };
+    for value in [&chat as &dyn Fn(bool) -> Value, &stream] {
+        let packet = passed("alice", value(false));
+        assert_eq!(packet.value, Some(value(true)));
+        assert_eq!(
+            (&*packet.participant_identity, &*packet.participant_sid),
+            ("alice", "")
+        );
+        let own = passed("agent", value(false));
+        assert_eq!(own.value, Some(value(false)));
+        assert_eq!(own.participant_identity, "", "it is hidden");
+    }
+}
+
+#[test]
 fn a_repeated_reliable_packet_is_dropped_and_a_named_one_goes_to_its_addressee_alone() {
     let mut lab = Lab::new();
     lab.join("alice");
