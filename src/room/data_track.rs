@@ -322,6 +322,23 @@ impl Room {
         }
     }
 
+    /// Whoever may no longer publish data loses its data tracks (livekit 1.13.5 `participant.go`, `SetPermission`).
+    pub(super) fn end_forbidden_data_tracks(&mut self, seat: Seat) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        if participant.permission.can_publish_data {
+            return;
+        }
+        let ended = std::mem::take(&mut participant.data_tracks.published);
+        for info in ended.into_values() {
+            self.end_data_track(&info.sid);
+            let response = UnpublishDataTrackResponse { info: Some(info) };
+            let response = signal_response::Message::UnpublishDataTrackResponse(response);
+            self.send(seat, response);
+        }
+    }
+
     fn end_data_track(&mut self, sid: &str) {
         let mut changed = Vec::new();
         for participant in self.participants.values_mut() {

@@ -20,6 +20,7 @@ impl Room {
         permission.write_to(participant.claims.video.get_or_insert_default());
         participant.permission = permission;
         self.end_forbidden_tracks(now, seat);
+        self.end_forbidden_data_tracks(seat);
         if subscribing {
             self.subscribing_changed(now, seat);
         }

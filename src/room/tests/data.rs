@@ -316,3 +316,53 @@ fn a_data_track_reaches_its_subscribers_under_their_own_handles() {
     packet[2..4].copy_from_slice(&(*handle as u16).to_be_bytes());
     assert_eq!(sent[0].1, packet);
 }
+
+#[test]
+fn a_data_track_ends_when_its_publisher_may_no_longer_publish_data() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    lab.connect();
+    let bob = lab.join("bob");
+    lab.connect();
+    let request = proto::PublishDataTrackRequest {
+        pub_handle: 9,
+        name: "pose".to_owned(),
+        ..Default::default()
+    };
+    let request = signal_request::Message::PublishDataTrackRequest(request);
+    lab.request(alice, request);
+    let sids = |lab: &Lab| -> usize {
+        let seat = lab.room.identities["alice"];
+        lab.room.participants[&seat].data_tracks.published().len()
+    };
+    assert_eq!(sids(&lab), 1);
+    lab.heard(alice);
+    lab.heard(bob);
+    let seat = lab.room.identities["alice"];
+    let mut permission = lab.room.participants[&seat].permission.clone();
+    permission.can_publish_data = false;
+    lab.room.set_permission(lab.now, seat, permission);
+    lab.drain();
+    assert_eq!(sids(&lab), 0);
+    let told = lab
+        .heard(alice)
+        .into_iter()
+        .find_map(|message| match message {
+            signal_response::Message::UnpublishDataTrackResponse(response) => response.info,
+            _ => None,
+        });
+    assert_eq!(told.expect("told").name, "pose");
+    let mut is_gone = [false; 2];
+    for message in lab.heard(bob) {
+        match message {
+            signal_response::Message::DataTrackSubscriberHandles(handles) => {
+                is_gone[0] = handles.sub_handles.is_empty();
+            }
+            signal_response::Message::Update(update) => {
+                is_gone[1] = update.participants[0].data_tracks.is_empty();
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(is_gone, [true, true]);
+}
