@@ -9,6 +9,11 @@ use crate::protocol::livekit::{
 };
 use std::collections::{HashMap, HashSet};
 
+/// Participants that a rule names. What comes after is not kept, and is therefore let to nobody.
+const MAX_NAMED: usize = 4096;
+/// SIDs of tracks in all of a rule.
+const MAX_SIDS: usize = 4 * MAX_NAMED;
+
 /// See the module's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PermissionRule {
@@ -49,7 +54,8 @@ impl Room {
             PermissionRule::All
         } else {
             let mut list: HashMap<Identity, Option<HashSet<String>>> = HashMap::new();
-            for entry in &permission.track_permissions {
+            let mut free = MAX_SIDS;
+            for entry in permission.track_permissions.iter().take(MAX_NAMED) {
                 let identity = if entry.participant_identity.is_empty() {
                     self.seat_of(&entry.participant_sid)
                         .and_then(|seat| self.participant(seat))
@@ -58,8 +64,12 @@ impl Room {
                     Some(Identity::from(entry.participant_identity.as_str()))
                 };
                 let Some(identity) = identity else { continue };
-                let tracks =
-                    (!entry.all_tracks).then(|| entry.track_sids.iter().cloned().collect());
+                let tracks = (!entry.all_tracks).then(|| {
+                    let sids: HashSet<String> =
+                        entry.track_sids.iter().take(free).cloned().collect();
+                    free -= sids.len();
+                    sids
+                });
                 list.insert(identity, tracks);
             }
             PermissionRule::Only(list)

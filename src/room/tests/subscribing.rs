@@ -314,3 +314,33 @@ fn wishes_are_bounded_in_number_and_length() {
         1 + (4096 - 64) + 4096
     );
 }
+
+#[test]
+fn a_rule_keeps_so_many_participants_and_tracks_and_lets_the_rest_to_nobody() {
+    use super::super::rule::PermissionRule;
+
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    let entry = |n: usize, tracks: usize| TrackPermission {
+        participant_identity: format!("p{n}"),
+        track_sids: (0..tracks).map(|t| format!("TR_{t}")).collect(),
+        ..Default::default()
+    };
+    let mut kept = |participants: usize, tracks: usize| {
+        let permission = SubscriptionPermission {
+            track_permissions: (0..participants).map(|n| entry(n, tracks)).collect(),
+            ..Default::default()
+        };
+        let request = signal_request::Message::SubscriptionPermission(permission);
+        lab.request(alice, request);
+        let seat = lab.room.identities["alice"];
+        let PermissionRule::Only(list) = &lab.room.participants[&seat].rule else {
+            panic!()
+        };
+        let sids = list.values().flatten().map(HashSet::len).sum::<usize>();
+        (list.len(), sids)
+    };
+    assert_eq!(kept(10, 4), (10, 40));
+    assert_eq!(kept(5000, 5), (4096, 16_384));
+    assert_eq!(kept(1, 20_000), (1, 16_384));
+}
