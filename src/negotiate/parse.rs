@@ -11,10 +11,15 @@ use crate::plan::{Fingerprint, IceCredentials, Kind, RemoteCandidate};
 use crate::secret::Secret;
 use rtc_sdp::{MediaDescription, SessionDescription};
 
-/// Longest SDP that is read, in bytes.
-const MAX_BYTES: usize = 256 * 1024;
-/// Most media sections.
-pub(super) const MAX_SECTIONS: usize = 256;
+/// Longest SDP that is read, in bytes: as long as a signal message. Chromium writes 5 kB of each video that it offers
+/// to receive, and 2 kB into an answer.
+const MAX_BYTES: usize = 2 << 20;
+/// Most media sections. As many of video make an SDP of ours of 1.1 MB, which is written in some milliseconds; twice
+/// as many would not fit into a message.
+pub(super) const MAX_SECTIONS: usize = 512;
+/// Most sections that a client with a single connection is asked for, its own among them: its offer has to fit into a
+/// message too.
+pub(super) const MAX_ASKED: usize = 384;
 /// Most candidates of one SDP that are kept.
 const MAX_CANDIDATES: usize = 64;
 /// Most SSRCs of one section that are looked at.

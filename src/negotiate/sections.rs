@@ -2,7 +2,7 @@
 
 use super::extensions::Uri;
 use super::formats;
-use super::parse::{MAX_SECTIONS, Media};
+use super::parse::{MAX_ASKED, MAX_SECTIONS, Media};
 use super::{Bound, Negotiator, Publish, Role, SendSpec};
 use crate::ids::{DownTrackId, Mid, UpTrackId};
 use crate::plan::{Codec, Kind, ReceiveFormat};
@@ -192,10 +192,14 @@ impl Negotiator {
     }
 
     /// Sections that are missing for waiting down tracks beyond those asked for already, (audio, video); they count as
-    /// asked for from now on. Single role.
+    /// asked for from now on. No more than the client's offer has space for. Single role.
     pub fn missing(&mut self) -> (u32, u32) {
         let mut missing = [0; 2];
         if self.setup.role == Role::Single {
+            let asked: u32 = self.asked.counts.iter().sum();
+            let mut free = u32::try_from(MAX_ASKED.saturating_sub(self.sections.len()))
+                .unwrap_or(u32::MAX)
+                .saturating_sub(asked);
             for kind in [Kind::Audio, Kind::Video] {
                 let waiting = self
                     .downs
@@ -205,7 +209,8 @@ impl Negotiator {
                 let spare = self.sections.iter().filter(|s| s.spare(kind)).count();
                 let kind = index(kind);
                 let short = u32::try_from(waiting.saturating_sub(spare)).unwrap_or(u32::MAX);
-                missing[kind] = short.saturating_sub(self.asked.counts[kind]);
+                missing[kind] = short.saturating_sub(self.asked.counts[kind]).min(free);
+                free -= missing[kind];
                 if missing[kind] > 0 {
                     self.asked.counts[kind] += missing[kind];
                     self.asked.offers[kind] = 0;

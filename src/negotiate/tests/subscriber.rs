@@ -345,3 +345,27 @@ fn a_delay_of_video_is_offered_and_answered_only_if_the_room_has_one() {
         assert_eq!(answer.bound[0].extensions.playout_delay.is_some(), wanted);
     }
 }
+
+#[test]
+fn five_hundred_videos_are_offered_in_one_message_their_answer_is_read_and_the_rest_waits() {
+    let mut negotiator = negotiator(Role::Subscriber);
+    for n in 1..=600 {
+        negotiator.attach(down(n, Kind::Video));
+    }
+    let offer = negotiator.offer(None).unwrap();
+    assert!((900_000..1_500_000).contains(&offer.sdp.len()));
+    let accepted = negotiator.accept(&echo(&offer.sdp), 0).unwrap();
+    assert_eq!(accepted.bound.len(), 511);
+    assert!(negotiator.waiting() && !negotiator.pending());
+}
+
+#[test]
+fn a_client_is_asked_for_no_more_sections_than_its_offer_has_space_for() {
+    let mut negotiator = negotiator(Role::Single);
+    for n in 1..=300 {
+        negotiator.attach(down(n, Kind::Audio));
+        negotiator.attach(down(1_000 + n, Kind::Video));
+    }
+    assert_eq!(negotiator.missing(), (300, 84));
+    assert_eq!(negotiator.missing(), (0, 0));
+}
