@@ -15,8 +15,8 @@ use crate::plan::{Command, Event};
 use crate::protocol::join::Join;
 use crate::protocol::livekit as proto;
 use crate::room::{
-    Answer, Call, CallError, CallId, Census, JoinRefused, Now, Output, Place, Room, RoomCommand,
-    SessionId,
+    Answer, Call, CallError, CallId, Census, Fault, JoinRefused, Now, Output, Place, Room,
+    RoomCommand, SessionId,
 };
 use crate::webhook;
 use std::collections::HashMap;
@@ -252,6 +252,7 @@ impl Actor {
                 Counters::count(&self.counters.messages_in);
                 self.room.handle_request(self.now(), session, *request);
             }
+            Inbound::Malformed => self.room.fault(Fault::FrameUnreadable),
             Inbound::Gone => self.room.handle_gone(self.now(), session),
         }
     }
@@ -333,6 +334,7 @@ impl Actor {
                 }
             }
         }
+        self.counters.add_faults(self.room.take_faults());
         self.listed.refresh(&self.room);
     }
 }

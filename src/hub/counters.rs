@@ -1,6 +1,7 @@
 //! What has happened in all rooms since the start. Rooms' tasks add, whoever is asked for numbers reads.
 
 use crate::protocol::livekit::{TrackInfo, TrackType, WebhookEvent};
+use crate::room::{Fault, Faults};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters that only grow.
@@ -14,6 +15,7 @@ pub(super) struct Counters {
     pub(super) published_video: AtomicU64,
     pub(super) messages_in: AtomicU64,
     pub(super) messages_out: AtomicU64,
+    faults: [AtomicU64; Fault::ALL.len()],
 }
 
 /// The counters at one moment.
@@ -33,6 +35,8 @@ pub struct Counted {
     pub messages_in: u64,
     /// Messages to clients.
     pub messages_out: u64,
+    /// Faults of clients.
+    pub faults: Faults,
 }
 
 impl Counters {
@@ -54,6 +58,15 @@ impl Counters {
         Self::count(counter);
     }
 
+    /// Adds what a room has counted.
+    pub(super) fn add_faults(&self, faults: Faults) {
+        for (counter, count) in self.faults.iter().zip(faults) {
+            if count > 0 {
+                counter.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+    }
+
     pub(super) fn read(&self) -> Counted {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counted {
@@ -64,6 +77,7 @@ impl Counters {
             published: [read(&self.published_audio), read(&self.published_video)],
             messages_in: read(&self.messages_in),
             messages_out: read(&self.messages_out),
+            faults: std::array::from_fn(|cause| read(&self.faults[cause])),
         }
     }
 }

@@ -58,6 +58,8 @@ pub enum JoinError {
 pub enum Inbound {
     /// A request of the client.
     Request(Box<SignalRequest>),
+    /// A frame of the client was no request.
+    Malformed,
     /// The WebSocket is gone.
     Gone,
 }

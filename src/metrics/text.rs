@@ -2,6 +2,7 @@
 //! elsewhere; what LiveKit calls by a name that OpenMetrics keeps for another type is a gauge.
 
 use super::Snapshot;
+use crate::room::Fault;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -145,6 +146,12 @@ impl Snapshot {
                 message("incoming", counted.messages_in),
                 message("outgoing", counted.messages_out),
             ],
+        )?;
+        let causes = Fault::ALL.iter().zip(counted.faults);
+        out.counter(
+            "parlor_client_faults",
+            "Requests and data of clients that were refused or ignored",
+            causes.map(|(cause, count)| row(&[("cause", cause.as_str())], count)),
         )
     }
 
@@ -272,6 +279,7 @@ mod tests {
             },
             counted: crate::hub::Counted {
                 joins_active: 5,
+                faults: std::array::from_fn(|cause| cause as u64),
                 ..Default::default()
             },
             workers: vec![worker.clone(), worker],
@@ -311,6 +319,11 @@ mod tests {
             ),
             ("parlor_dropped_connections_total", ",cause=\"silent\"", "6"),
             ("parlor_webhooks_total", ",result=\"dropped\"", "4"),
+            (
+                "parlor_client_faults_total",
+                ",cause=\"trickle_unreadable\"",
+                "10",
+            ),
         ] {
             let line = format!("{name}{{{node}{labels}}} {value}");
             let found = text.lines().any(|found| {

@@ -2,7 +2,7 @@
 //! still gets (livekit.md 3.11).
 
 use super::participant::Participant;
-use super::{Now, Room, Seat};
+use super::{Fault, Now, Room, Seat};
 use crate::ids::{Identity, TransportId, WorkerId};
 use crate::plan::{Channel, Command};
 use crate::protocol::livekit::data_stream::{self, header::ContentHeader};
@@ -110,7 +110,7 @@ impl Room {
             return;
         };
         if message.len() > MAX_MESSAGE {
-            return self.fault("data message too large");
+            return self.fault(Fault::DataTooLarge);
         }
         // To answer a question of the server is no publishing.
         if channel == Channel::Reliable && self.rpcs.awaits(seat) && self.answer_rpc(seat, message)
@@ -121,20 +121,20 @@ impl Room {
             return;
         };
         if !participant.permission.can_publish_data {
-            return self.fault("data without permission");
+            return self.fault(Fault::DataForbidden);
         }
         if channel == Channel::DataTrack {
             return self.forward_data_track(seat, message);
         }
         let Ok(packet) = DataPacket::decode(message.as_ref()) else {
-            return self.fault("data packet unreadable");
+            return self.fault(Fault::DataPacketUnreadable);
         };
         let agent =
             participant.permission.agent || participant.kind == participant_info::Kind::Agent;
         match &packet.value {
             None | Some(data_packet::Value::Metrics(_)) => return,
             Some(data_packet::Value::Transcription(_)) if !agent => {
-                return self.fault("transcription from somebody who is no agent");
+                return self.fault(Fault::TranscriptionForbidden);
             }
             Some(_) => {}
         }

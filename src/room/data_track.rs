@@ -3,7 +3,7 @@
 
 use super::participant::Participant;
 use super::subscribe::MAX_IDS;
-use super::{Now, Room, Seat};
+use super::{Fault, Now, Room, Seat};
 use crate::ids::{TransportId, WorkerId};
 use crate::plan::{Channel, Command};
 use crate::protocol::livekit::{
@@ -357,11 +357,11 @@ impl Room {
             return;
         };
         if message.len() < HEADER_LEN {
-            return self.fault("data-track packet too short");
+            return self.fault(Fault::DataTrackPacket);
         }
         let handle = u16::from_be_bytes([message[2], message[3]]);
         let Some(track) = participant.data_tracks.published.get(&handle) else {
-            return self.fault("data-track packet of no track");
+            return self.fault(Fault::DataTrackPacket);
         };
         let mut targets: BTreeMap<(WorkerId, u16), Vec<TransportId>> = BTreeMap::new();
         for subscriber in self.participants.values() {

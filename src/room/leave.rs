@@ -2,7 +2,7 @@
 
 use super::participant::Participant;
 use super::webhooks::brief;
-use super::{DISCONNECT_GRACE, Now, Output, Room, Seat, SessionId};
+use super::{DISCONNECT_GRACE, Fault, Now, Output, Room, Seat, SessionId};
 use crate::ids::TransportId;
 use crate::plan::{Channel, Command, Proto};
 use crate::protocol::livekit::{
@@ -293,7 +293,7 @@ impl Room {
         let Some(&seat) = self.transports.get(&id) else {
             return;
         };
-        self.fault("data channel stuck");
+        self.fault(Fault::DataChannelStuck);
         self.make_rejoin(now, seat, DisconnectReason::UnknownReason);
     }
 }

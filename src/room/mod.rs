@@ -20,6 +20,7 @@ mod data;
 mod data_track;
 mod describe;
 mod dynacast;
+mod fault;
 mod forwarding;
 mod join;
 mod leave;
@@ -45,6 +46,7 @@ pub use admin::{Answer, Call, CallError, CallId, configuration_of};
 pub use agents::Fact;
 pub use census::Census;
 pub use describe::server_info;
+pub use fault::{Fault, Faults};
 pub use forwarding::{Demands, ForwardId, Forwarding, Guesting, Reflection};
 pub use join::JoinRefused;
 pub use moving::{Emigrant, Traveller};
@@ -227,8 +229,8 @@ pub struct Room {
     /// When the room ends if nobody comes.
     ends_at: Option<Instant>,
     finished: bool,
-    /// SDP and signal faults of clients, counted.
-    faults: HashMap<&'static str, u64>,
+    /// Faults of clients that nobody has taken yet.
+    faults: Faults,
 }
 
 impl Room {
@@ -286,7 +288,7 @@ impl Room {
             outputs: VecDeque::new(),
             revision: 0,
             finished: false,
-            faults: HashMap::new(),
+            faults: Faults::default(),
         }
     }
 
@@ -556,10 +558,6 @@ impl Room {
     fn command(&mut self, worker: WorkerId, command: Command) {
         self.outputs
             .push_back(Output::Net(worker, RoomCommand::Plain(command)));
-    }
-
-    fn fault(&mut self, what: &'static str) {
-        *self.faults.entry(what).or_default() += 1;
     }
 
     fn issue(&mut self) -> u64 {

@@ -2,7 +2,7 @@
 
 use super::dynacast::Demand;
 use super::subscribe::MAX_IDS;
-use super::{Now, Room, Seat};
+use super::{Fault, Now, Room, Seat};
 use crate::ids::TrackSid;
 use crate::plan::{Command, Kind, Wanted};
 use crate::protocol::livekit::{UpdateTrackSettings, VideoLayer, VideoQuality};
@@ -118,7 +118,7 @@ impl Room {
             };
             let Some(subscription) = participant.subscriptions.get_mut(sid.as_str()) else {
                 if !participant.awaited.set(now.at, sid, settings) {
-                    self.fault("too many tracks awaited");
+                    self.fault(Fault::AwaitedTracks);
                 }
                 continue;
             };
@@ -152,7 +152,7 @@ impl Room {
                 ..TrackSettings::initial(adaptive)
             };
             if !participant.awaited.set(now.at, sid, settings) {
-                self.fault("too many tracks awaited");
+                self.fault(Fault::AwaitedTracks);
             }
         }
         self.apply_settings_if_due(now, seat);

@@ -1,6 +1,6 @@
 //! Offers, answers and candidates: between a client's signalling and the SDP machines.
 
-use super::{Now, Room, Seat};
+use super::{Fault, Now, Room, Seat};
 use crate::ids::{Mid, TrackSid, TransportId};
 use crate::negotiate::{self, Bound, Offer, Publish, Role, SdpFault};
 use crate::plan::{Command, DownTrackPlan, Kind, ReceivePlan, RemoteCandidate, RemoteTransport};
@@ -34,7 +34,7 @@ impl Room {
     ) -> Result<(), SdpFault> {
         self.take_offer(now, seat, offer).inspect_err(|fault| {
             tracing::debug!(room = self.info.name, ?seat, %fault, "offer refused");
-            self.fault("offer refused");
+            self.fault(Fault::OfferRefused);
         })
     }
 
@@ -288,7 +288,7 @@ impl Room {
             }
             Err(fault) => {
                 tracing::debug!(room = self.info.name, ?seat, %fault, "answer refused");
-                self.fault("answer refused");
+                self.fault(Fault::AnswerRefused);
                 None
             }
         };
@@ -349,7 +349,7 @@ impl Room {
             Ok(Some(candidate)) => candidate,
             Ok(None) => return,
             Err(text) => {
-                self.fault("trickle unreadable");
+                self.fault(Fault::TrickleUnreadable);
                 let reason = request_response::Reason::UnclassifiedError;
                 let echo = request_response::Request::Trickle(trickle.clone());
                 return self.refuse(seat, 0, reason, text, Some(echo));

@@ -3,7 +3,7 @@
 use super::participant::Participant;
 use super::quality::DownQuality;
 use super::settings::TrackSettings;
-use super::{DownOwner, Mirror, Now, Room, Seat};
+use super::{DownOwner, Fault, Mirror, Now, Room, Seat};
 use crate::ids::{DownTrackId, Ssrc, TrackSid};
 use crate::negotiate::SendSpec;
 use crate::plan::{Codec, Command, DownTrackPlan, Format, Kind, Wanted};
@@ -297,7 +297,7 @@ impl Room {
         } else if let Some(participant) = self.participants.get_mut(&seat)
             && !participant.awaited.want(now.at, sid)
         {
-            self.fault("too many tracks awaited");
+            self.fault(Fault::AwaitedTracks);
         }
     }
 

@@ -16,6 +16,7 @@ use parlor::protocol::livekit::{
     SignalResponse, UpdateParticipantRequest, WrappedJoinRequest, signal_request, signal_response,
 };
 use parlor::protocol::token::{self, Claims};
+use parlor::room::Fault;
 use prost::Message as _;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -324,6 +325,12 @@ async fn nonsense_is_ignored_and_a_flood_is_closed() {
     alice.send(signal_request::Message::Ping(1)).await;
     let pong = |message| matches!(message, signal_response::Message::Pong(_)).then_some(());
     alice.until(pong).await;
+    let counted = async {
+        while server.hub.counted().faults[Fault::FrameUnreadable as usize] != 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, counted).await.expect("it is counted");
 
     let ping = SignalRequest {
         message: Some(signal_request::Message::Ping(1)),

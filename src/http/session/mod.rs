@@ -200,6 +200,10 @@ impl Reader<'_> {
                 Err(fault) => {
                     tracing::debug!(%fault, "frame ignored");
                     self.malformed += 1;
+                    if let Some(inbox) = &self.inbox {
+                        // It is counted only: nothing waits for that.
+                        inbox.try_send(Inbound::Malformed);
+                    }
                     if fault == FrameFault::TooLarge {
                         return End::TooLarge;
                     }

@@ -35,6 +35,7 @@ struct Read {
     end: End,
     is_json: bool,
     requests: Vec<SignalRequest>,
+    malformed: usize,
     pongs: Vec<signal_response::Message>,
 }
 
@@ -59,12 +60,14 @@ async fn read(frames: Vec<Message>, room: usize) -> Read {
         end,
         is_json: form.is_json.load(Ordering::Relaxed),
         requests: Vec::new(),
+        malformed: 0,
         pongs: Vec::new(),
     };
     while let Some((id, inbound)) = requests.recv().await {
         assert_eq!(id, SessionId(7));
         match inbound {
             Inbound::Request(request) => read.requests.push(*request),
+            Inbound::Malformed => read.malformed += 1,
             Inbound::Gone => panic!("the reader does not say that"),
         }
     }
@@ -117,7 +120,8 @@ async fn a_text_frame_asks_for_json_even_when_it_is_nonsense() {
 #[tokio::test]
 async fn unbearable_clients_are_closed() {
     let nonsense = || Message::Binary(vec![0xff; 3].into());
-    let some = read((0..100).map(|_| nonsense()).collect(), 1).await;
+    let some = read((0..100).map(|_| nonsense()).collect(), 100).await;
+    assert_eq!(some.malformed, 100, "the room counts them");
     assert_eq!(some.end, End::Gone, "a hundred are ignored");
     let many = read((0..101).map(|_| nonsense()).collect(), 1).await;
     assert_eq!(many.end, End::Malformed);

@@ -399,7 +399,7 @@ fn a_trickle_that_cannot_be_read_is_refused_and_counted_and_one_that_leads_nowhe
     ] {
         assert_eq!(lab.ask(alice, trickle(init)), [], "{init}");
     }
-    assert!(lab.room.faults.is_empty());
+    assert_eq!(lab.room.faults, Faults::default());
     for init in ["", "candidate:1", "[]", "7", r#"{"candidate":7}"#] {
         let heard = lab.ask(alice, trickle(init));
         let [signal_response::Message::RequestResponse(response)] = heard.as_slice() else {
@@ -411,5 +411,5 @@ fn a_trickle_that_cannot_be_read_is_refused_and_counted_and_one_that_leads_nowhe
         };
         assert_eq!(echoed.candidate_init, init);
     }
-    assert_eq!(lab.room.faults["trickle unreadable"], 5);
+    assert_eq!(lab.room.faults[Fault::TrickleUnreadable as usize], 5);
 }

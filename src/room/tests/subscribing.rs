@@ -310,7 +310,7 @@ fn wishes_are_bounded_in_number_and_length() {
     assert_eq!(told.len(), 64);
     assert_eq!(told[63], many[63]);
     assert_eq!(
-        lab.room.faults["too many tracks awaited"],
+        lab.room.faults[Fault::AwaitedTracks as usize],
         1 + (4096 - 64) + 4096
     );
 }
