@@ -214,6 +214,11 @@ fn accept(lab: &mut Lab, session: SessionId, id: u32, ufrag: &str) {
     lab.request(session, signal_request::Message::Answer(answer));
 }
 
+fn join_with_two_connections(lab: &mut Lab, identity: &str) -> SessionId {
+    lab.join_with(identity, |join| join.single_pc = false)
+        .unwrap()
+}
+
 fn resume_with_two_connections(lab: &mut Lab, sid: &str) -> SessionId {
     lab.join_with("alice", |join| {
         join.single_pc = false;
@@ -240,9 +245,7 @@ fn of_a_socket_that_ended_nothing_is_kept_though_the_participant_stays() {
 #[test]
 fn an_old_client_gets_an_offer_that_restarts_ice() {
     let mut lab = Lab::new();
-    let first = lab
-        .join_with("alice", |join| join.single_pc = false)
-        .unwrap();
+    let first = join_with_two_connections(&mut lab, "alice");
     lab.connect();
     let sid = sid_of(&lab, first);
     let (before, _) = offered(&lab.heard(first)).expect("an offer");
@@ -257,9 +260,7 @@ fn an_old_client_gets_an_offer_that_restarts_ice() {
 #[test]
 fn the_worker_learns_both_sides_of_a_restart_that_we_offered() {
     let mut lab = Lab::new();
-    let first = lab
-        .join_with("alice", |join| join.single_pc = false)
-        .unwrap();
+    let first = join_with_two_connections(&mut lab, "alice");
     lab.connect();
     let sid = sid_of(&lab, first);
     let (_, id) = offered(&lab.heard(first)).expect("an offer");
@@ -286,16 +287,14 @@ fn the_worker_learns_both_sides_of_a_restart_that_we_offered() {
 #[test]
 fn a_connected_client_that_does_not_answer_joins_anew() {
     let mut lab = Lab::new();
-    let alice = lab
-        .join_with("alice", |join| join.single_pc = false)
-        .unwrap();
+    let alice = join_with_two_connections(&mut lab, "alice");
     let (_, id) = offered(&lab.heard(alice)).expect("an offer");
     // Whoever is not connected yet has other limits.
     lab.wait(Duration::from_secs(9));
     accept(&mut lab, alice, id, "alice");
     lab.connect();
     lab.heard(alice);
-    let bob = lab.join_with("bob", |join| join.single_pc = false).unwrap();
+    let bob = join_with_two_connections(&mut lab, "bob");
     lab.connect();
     lab.heard(bob);
     lab.wait(Duration::from_secs(14));
@@ -311,9 +310,7 @@ fn a_connected_client_that_does_not_answer_joins_anew() {
 #[test]
 fn after_sdp_that_does_not_fit_a_client_joins_anew_and_after_a_late_answer_nothing_happens() {
     let mut lab = Lab::new();
-    let alice = lab
-        .join_with("alice", |join| join.single_pc = false)
-        .unwrap();
+    let alice = join_with_two_connections(&mut lab, "alice");
     lab.connect();
     let (_, id) = offered(&lab.heard(alice)).expect("an offer");
     accept(&mut lab, alice, id + 1, "late");
@@ -383,9 +380,7 @@ fn scenarios_that_applications_test_with_do_what_they_say() {
 #[test]
 fn a_new_address_of_ours_is_told_once_to_those_on_its_worker() {
     let mut lab = Lab::new();
-    let alice = lab
-        .join_with("alice", |join| join.single_pc = false)
-        .unwrap();
+    let alice = join_with_two_connections(&mut lab, "alice");
     lab.connect();
     lab.heard(alice);
     let candidates: Arc<[LocalCandidate]> = [1, 2]

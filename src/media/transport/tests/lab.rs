@@ -197,6 +197,15 @@ impl Lab {
         lab
     }
 
+    /// The same over a good line, where the server controls or the client does.
+    pub(super) fn offered(server_offers: bool) -> Self {
+        let options = Options {
+            server_offers,
+            ..Options::default()
+        };
+        Self::new(1, Link::default(), options)
+    }
+
     /// Both ends connected, all channels open.
     pub(super) fn connected(link: Link) -> Self {
         let mut lab = Self::new(1, link, Options::default());

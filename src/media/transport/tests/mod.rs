@@ -427,14 +427,7 @@ fn a_peer_that_only_listens_is_not_gone() {
 #[test]
 fn a_peer_that_checks_is_not_checked_and_a_silent_one_is() {
     for server_offers in [false, true] {
-        let mut lab = Lab::new(
-            1,
-            Link::default(),
-            Options {
-                server_offers,
-                ..Options::default()
-            },
-        );
+        let mut lab = Lab::offered(server_offers);
         lab.run(secs(10));
         let before = lab.checks();
         for _ in 0..30 {
@@ -457,14 +450,7 @@ fn a_peer_that_checks_is_not_checked_and_a_silent_one_is() {
 #[test]
 fn a_peer_whose_address_is_mapped_anew_is_followed() {
     for server_offers in [false, true] {
-        let mut lab = Lab::new(
-            1,
-            Link::default(),
-            Options {
-                server_offers,
-                ..Options::default()
-            },
-        );
+        let mut lab = Lab::offered(server_offers);
         lab.run(secs(20));
         let address = SocketAddr::from(([192, 168, 1, 77], 6666));
         lab.rebind_client(address);
@@ -516,14 +502,7 @@ fn answers_leave_from_the_address_that_was_asked() {
 #[test]
 fn media_follows_to_a_new_address_of_ours_at_once() {
     for server_offers in [false, true] {
-        let mut lab = Lab::new(
-            1,
-            Link::default(),
-            Options {
-                server_offers,
-                ..Options::default()
-            },
-        );
+        let mut lab = Lab::offered(server_offers);
         lab.run(secs(3));
         let (old, new) = (SERVER.ip(), IpAddr::from([10, 0, 0, 5]));
         assert_eq!(
