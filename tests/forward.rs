@@ -48,7 +48,7 @@ fn rtc(workers: usize) -> Rtc {
         udp_ports: vec![0; workers],
         tcp_port: Some(0),
         bind: vec![[127, 0, 0, 1].into()],
-        udp_spares: Vec::new(),
+        udp_spares: None,
         external_ips: Vec::new(),
         node_ip: Vec::new(),
         use_external_ip: false,

@@ -268,8 +268,9 @@ pub enum Login {
 pub struct Rtc {
     /// One UDP port per worker, at most one worker per core is started.
     pub udp_ports: Vec<u16>,
-    /// Ports of the same range, to take where one of `udp_ports` is taken.
-    pub udp_spares: Vec<u16>,
+    /// More ports of the same range, to take where one of `udp_ports` is taken; taken ports are passed over even when
+    /// this is empty. `None`: every port of `udp_ports` is meant, and one that is taken ends the start.
+    pub udp_spares: Option<Vec<u16>>,
     /// ICE-TCP; `None`: off.
     pub tcp_port: Option<u16>,
     /// Addresses that media sockets bind; empty: wildcard per family.

@@ -88,7 +88,7 @@ pub(crate) fn rtc(
     let is_loopback_only = !bind.is_empty() && bind.iter().all(IpAddr::is_loopback);
     Rtc {
         udp_ports: udp_ports(reader, cores, development),
-        udp_spares: Vec::new(),
+        udp_spares: None,
         external_ips: Vec::new(),
         tcp_port,
         bind: bind.to_vec(),

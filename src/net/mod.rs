@@ -439,19 +439,20 @@ impl Handle {
     }
 }
 
-/// The sockets of each worker. Where a port is taken, a spare one of the range stands in; fewer workers are better than
-/// none.
+/// The sockets of each worker. Where the app's range has a taken port, a spare one stands in; fewer workers are better
+/// than none.
 fn media_sockets(rtc: &config::Rtc, count: usize) -> Result<Vec<Vec<udp::Udp>>, StartError> {
     let mut sockets = Vec::new();
     let mut taken = Vec::new();
     let mut failure = None;
-    for &port in rtc.udp_ports.iter().chain(&rtc.udp_spares) {
+    let ports = || rtc.udp_ports.iter().chain(rtc.udp_spares.iter().flatten());
+    for &port in ports() {
         if sockets.len() == count {
             break;
         }
         match udp::bind_all(&rtc.bind, port, Proto::Udp, udp::Udp::bind) {
             Ok(bound) => sockets.push(bound),
-            Err(error @ StartError::InUse { .. }) if !rtc.udp_spares.is_empty() => {
+            Err(error @ StartError::InUse { .. }) if rtc.udp_spares.is_some() => {
                 taken.push(port.to_string());
                 failure = Some(error);
             }
@@ -460,8 +461,8 @@ fn media_sockets(rtc: &config::Rtc, count: usize) -> Result<Vec<Vec<udp::Udp>>, 
     }
     match failure {
         Some(_) if sockets.is_empty() => Err(StartError::AllInUse {
-            first: rtc.udp_ports.first().copied().unwrap_or_default(),
-            last: rtc.udp_spares.last().copied().unwrap_or_default(),
+            first: ports().next().copied().unwrap_or_default(),
+            last: ports().next_back().copied().unwrap_or_default(),
         }),
         _ => {
             if !taken.is_empty() {

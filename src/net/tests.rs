@@ -3,7 +3,7 @@ use super::*;
 fn rtc() -> config::Rtc {
     config::Rtc {
         udp_ports: vec![0],
-        udp_spares: Vec::new(),
+        udp_spares: None,
         external_ips: Vec::new(),
         tcp_port: Some(0),
         bind: vec![[127, 0, 0, 1].into()],
@@ -73,6 +73,35 @@ async fn a_port_in_use_names_port_protocol_and_option() {
     let error = Net::start(&rtc, Random::seeded(1), &Tasks::new()).unwrap_err();
     assert!(error.to_string().starts_with(&format!("TCP port {port}")));
     assert!(error.to_string().contains("`rtc.tcp_port`"));
+}
+
+#[tokio::test]
+async fn a_taken_port_of_a_range_without_spares_is_passed_over_and_all_taken_end_the_start() {
+    let free = |socket: &std::net::UdpSocket| socket.local_addr().unwrap().port();
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (first, last) = (free(&taken), free(&other));
+    let rtc = config::Rtc {
+        udp_ports: vec![first, last],
+        udp_spares: Some(Vec::new()),
+        ..rtc()
+    };
+    let sockets = |count| media_sockets(&rtc, count);
+    assert_eq!(
+        sockets(2).unwrap_err().to_string(),
+        format!(
+            "every UDP port from {first} to {last} is in use by another program: stop that program, or set \
+             `rtc_udp_port_min` and `rtc_udp_port_max` to free ports"
+        )
+    );
+    drop(other);
+    let ports: Vec<_> = sockets(2)
+        .unwrap()
+        .iter()
+        .flatten()
+        .map(|socket| socket.local().port())
+        .collect();
+    assert_eq!(ports, [last]);
 }
 
 #[tokio::test]

@@ -57,7 +57,13 @@ pub(super) fn taken(config: &Config) -> Vec<Problem> {
             problems.push(problem(option, "TCP", port, &error));
         }
     }
-    let udp = || config.rtc.udp_ports.iter().chain(&config.rtc.udp_spares);
+    let udp = || {
+        config
+            .rtc
+            .udp_ports
+            .iter()
+            .chain(config.rtc.udp_spares.iter().flatten())
+    };
     let mut refusal = None;
     for &port in udp() {
         match try_all(&config.rtc.bind, port, |address| {

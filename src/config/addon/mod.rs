@@ -94,7 +94,7 @@ pub(super) fn config(
         },
         rtc: Rtc {
             udp_ports,
-            udp_spares,
+            udp_spares: Some(udp_spares),
             tcp_port: Some(ports.tcp),
             bind: bind.to_vec(),
             node_ip: Vec::new(),
