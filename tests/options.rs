@@ -210,6 +210,7 @@ fn no_secret_is_ever_said() {
             continue;
         };
         let said = Home::new().said(&file(&name));
+        assert!(!said.contains("hunter"), "{name}: a login in an address");
         for option in ["api_secret", "turn_password", "turn_static_auth_secret"] {
             if let Some(secret) = options[option].as_str().filter(|secret| secret.len() > 1) {
                 assert!(!said.contains(secret), "{name}: {option}");

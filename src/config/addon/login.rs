@@ -78,10 +78,11 @@ fn is_unset(addon: &Addon, name: &str) -> bool {
 
 fn check_key(flat: &mut Flat<'_>, key: &str) {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    if !key.chars().all(is_plain) {
+    // The rest stays unsaid: what does not look like a key may be the secret, typed into the wrong field.
+    if let Some(odd) = key.chars().find(|c| !is_plain(*c)) {
         flat.problem(
             "api_key",
-            format!("{key:?} has other characters than letters, digits, - and _"),
+            format!("{odd:?} is in it, and only letters, digits, - and _ may be"),
             format!("type a name such as parlor, or {LEAVE_BOTH}"),
         );
     }

@@ -4,6 +4,21 @@ use super::flat::Flat;
 use reqwest::Url;
 use std::net::IpAddr;
 
+/// An address as a problem may quote it: without what may be a login (before `@`) or a token (after `?` and `#`).
+fn shown(text: &str) -> String {
+    let (address, rest) = text
+        .find(['?', '#'])
+        .map_or((text, ""), |at| text.split_at(at));
+    if rest.contains('@') {
+        // A password with a question mark, or a token with an @: nothing tells them apart.
+        return "…".to_owned();
+    }
+    let (login, host) = address.rsplit_once('@').unwrap_or(("", address));
+    let before = if login.is_empty() { "" } else { "…@" };
+    let after = if rest.len() > 1 { "…" } else { "" };
+    format!("{before}{host}{}{after}", &rest[..rest.len().min(1)])
+}
+
 /// A host name or address without anything around it, in lower case.
 pub(super) fn domain(flat: &mut Flat<'_>) -> Option<String> {
     let text = flat.text("domain")?;
@@ -18,7 +33,7 @@ pub(super) fn domain(flat: &mut Flat<'_>) -> Option<String> {
     let Some(host) = host else {
         flat.problem(
             "domain",
-            format!("{text:?} is no domain"),
+            format!("{:?} is no domain", shown(text)),
             "type the name under which people reach this server, such as calls.example.org",
         );
         return None;
@@ -29,7 +44,7 @@ pub(super) fn domain(flat: &mut Flat<'_>) -> Option<String> {
     if is_more {
         flat.problem(
             "domain",
-            format!("{text:?} is more than a name"),
+            format!("{:?} is more than a name", shown(text)),
             format!("type {host} only; the port stands in http_port"),
         );
         return None;
@@ -104,21 +119,26 @@ pub(super) fn web(flat: &mut Flat<'_>, name: &str, plain: Plain, example: &str) 
     let such_as = format!("type an address such as {example}");
     let Some((scheme, rest)) = text.split_once("://") else {
         let guess = text.trim_matches('/');
-        let is_host = Url::parse(&format!("https://{guess}"))
-            .ok()
-            .is_some_and(|url| url.host_str().is_some_and(is_name));
+        let is_host = shown(guess) == guess
+            && Url::parse(&format!("https://{guess}"))
+                .ok()
+                .is_some_and(|url| url.host_str().is_some_and(is_name));
         let remedy = if is_host {
             format!("type https://{guess}")
         } else {
             such_as
         };
-        flat.problem(name, format!("{text:?} has no https:// before it"), remedy);
+        flat.problem(
+            name,
+            format!("{:?} has no https:// before it", shown(text)),
+            remedy,
+        );
         return None;
     };
     let url = match Url::parse(text) {
         Ok(url) if url.host_str().is_some_and(|host| !host.is_empty()) => url,
         Ok(_) | Err(_) => {
-            flat.problem(name, format!("{text:?} is no URL"), such_as);
+            flat.problem(name, format!("{:?} is no URL", shown(text)), such_as);
             return None;
         }
     };
@@ -131,7 +151,7 @@ pub(super) fn web(flat: &mut Flat<'_>, name: &str, plain: Plain, example: &str) 
     } else if url.query().is_some() || url.fragment().is_some() {
         let bare = text.split(['?', '#']).next().unwrap_or_default();
         Some((
-            format!("{text:?} goes on after the path"),
+            format!("{:?} goes on after the path", shown(text)),
             format!("type {bare}"),
         ))
     } else if url.scheme() == "https"
@@ -161,6 +181,19 @@ pub(super) fn host(url: &str) -> Option<String> {
 /// A `turn:` or `stun:` URL (RFC 7064, RFC 7065) as browsers take it; else fault and remedy.
 pub(super) fn ice(text: &str) -> Result<String, (String, String)> {
     const EXAMPLE: &str = "type an address such as turn:turn.example.org:3478";
+    // First of all: nothing below may quote a password.
+    if let Some((before, host)) = text.rsplit_once('@') {
+        let scheme = match before.split_once(':') {
+            Some((scheme @ ("turns" | "stun" | "stuns"), _)) => scheme,
+            _ => "turn",
+        };
+        let address = ice(&format!("{scheme}:{host}"))
+            .unwrap_or_else(|_| "an address such as turn:turn.example.org:3478".to_owned());
+        return Err((
+            "this has a login before the @, and it does not belong into the address".to_owned(),
+            format!("type {address} here, and the login as turn_username and turn_password"),
+        ));
+    }
     let Some((scheme, rest)) = text.split_once(':') else {
         let remedy = if is_name(text) {
             format!("type turn:{text}:3478")
@@ -204,7 +237,10 @@ pub(super) fn ice(text: &str) -> Result<String, (String, String)> {
             format!("type {scheme}:{server}?transport=udp, or the same with tcp")
         };
         return Err((
-            format!("nothing of the kind may stand after the ? of {text:?}"),
+            format!(
+                "nothing of the kind may stand after the ? of {:?}",
+                shown(text)
+            ),
             remedy,
         ));
     }
