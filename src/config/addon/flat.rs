@@ -78,9 +78,12 @@ impl<'a> Flat<'a> {
         }
     }
 
-    /// A port; the default also takes the place of what cannot be read.
-    pub(super) fn port(&mut self, name: &str, default: u16) -> u16 {
-        self.optional_port(name, default).unwrap_or(default)
+    /// A port; `None`: what was typed cannot be read, and a problem says so.
+    pub(super) fn port(&mut self, name: &str, default: u16) -> Option<u16> {
+        match self.value(name) {
+            None => Some(default),
+            Some(_) => self.optional_port(name, default),
+        }
     }
 
     /// A port that may be left out; `example` is one to type.

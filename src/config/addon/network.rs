@@ -26,15 +26,14 @@ pub(super) struct Ports {
 }
 
 pub(super) fn ports(flat: &mut Flat<'_>) -> Ports {
-    let ports = Ports {
-        http: flat.port("http_port", HTTP),
-        tcp: flat.port("rtc_tcp_port", TCP),
-        metrics: flat.optional_port("metrics_port", METRICS),
-    };
+    // What cannot be read is in nobody's way: nothing is compared with a default that was not meant.
+    let http = flat.port("http_port", HTTP);
+    let tcp = flat.port("rtc_tcp_port", TCP);
+    let metrics = flat.optional_port("metrics_port", METRICS);
     let named = [
-        ("http_port", Some(ports.http)),
-        ("rtc_tcp_port", Some(ports.tcp)),
-        ("metrics_port", ports.metrics),
+        ("http_port", http),
+        ("rtc_tcp_port", tcp),
+        ("metrics_port", metrics),
     ];
     for (index, (name, port)) in named.iter().enumerate().skip(1) {
         let Some(port) = port else { continue };
@@ -54,7 +53,11 @@ pub(super) fn ports(flat: &mut Flat<'_>) -> Ports {
             format!("type a port of its own, such as {free}"),
         );
     }
-    ports
+    Ports {
+        http: http.unwrap_or(HTTP),
+        tcp: tcp.unwrap_or(TCP),
+        metrics,
+    }
 }
 
 /// The media ports to open, one for each core, and those to open in their stead where they are taken.
@@ -62,6 +65,9 @@ pub(super) fn udp_ports(flat: &mut Flat<'_>, cores: usize) -> (Vec<u16>, Vec<u16
     let cores = cores.max(1);
     let first = flat.port("rtc_udp_port_min", UDP.0);
     let last = flat.port("rtc_udp_port_max", UDP.1);
+    let (Some(first), Some(last)) = (first, last) else {
+        return Default::default();
+    };
     if first > last {
         flat.problem(
             "rtc_udp_port_max",
