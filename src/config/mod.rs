@@ -228,6 +228,8 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+    /// The name that people ask for: a certificate for others takes the place of none that has it. `None`: any.
+    pub host: Option<String>,
 }
 
 /// Where people reach the server from outside.

@@ -90,6 +90,7 @@ async fn a_participant_joins_inside_tls_and_stays_while_the_certificate_changes(
     let files = config::Tls {
         certificate: dir.path().join("fullchain.pem"),
         key: dir.path().join("privkey.pem"),
+        host: None,
     };
     let old = renew(&files);
     let server = Server::start("", |config| config.http.tls = Some(files.clone()));

@@ -107,6 +107,7 @@ pub(super) fn tls(
     Some(Tls {
         certificate: paths.0,
         key: paths.1,
+        host: public.domain.clone(),
     })
 }
 

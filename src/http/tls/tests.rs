@@ -32,9 +32,13 @@ struct Pair {
 impl Pair {
     /// Valid until so many days after `NOW`.
     fn of(days: u64) -> Self {
+        Self::named("calls.example.org", 2020, days)
+    }
+
+    fn named(host: &str, from: i32, days: u64) -> Self {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["calls.example.org".to_owned()]).unwrap();
-        params.not_before = date_time_ymd(2020, 1, 1);
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(from, 1, 1);
         params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(NOW + days * DAY);
         let certificate = params.self_signed(&key).unwrap();
         Self {
@@ -59,6 +63,7 @@ fn files(dir: &Path) -> config::Tls {
     config::Tls {
         certificate: dir.join("fullchain.pem"),
         key: dir.join("privkey.pem"),
+        host: Some("calls.example.org".to_owned()),
     }
 }
 
@@ -267,6 +272,58 @@ fn files_that_go_back_to_the_old_pair_are_told_of_and_a_touched_one_is_not() {
     );
     fs::write(dir.path().join("privkey.pem"), format!("\n{}", old.key)).unwrap();
     assert_eq!(looks(&mut watch), []);
+}
+
+#[test]
+fn a_worse_pair_does_not_take_the_place_of_a_good_one_until_that_one_is_bad_too() {
+    let old = Pair::of(20);
+    let (dir, tls, mut watch) = watched(&old);
+    let used = || Arc::clone(&tls.newest.borrow());
+    let first = used();
+    for (worse, reason) in [
+        (
+            Pair::named("calls.example.org", 2020, 0),
+            "this certificate expired on 2096-10-02",
+        ),
+        (
+            Pair::named("calls.example.org", 2097, 900),
+            "this certificate is valid from 2097-01-01 on only",
+        ),
+        (
+            Pair::named("other.example.org", 2020, 90),
+            "this certificate is not for calls.example.org",
+        ),
+    ] {
+        worse.write(dir.path());
+        let text = format!(
+            "{}: {reason}; the certificate from before stays in use, valid until 2096-10-22: put certificate and key of \
+             one renewal there, and they are taken without a restart",
+            dir.path().join("fullchain.pem").display()
+        );
+        assert_eq!(texts(&looks(&mut watch)), [(Level::WARN, &*text)]);
+        assert!(Arc::ptr_eq(&first, &used()), "{reason}");
+    }
+    // Once the old one has expired, that is no reason any more.
+    let notices = watch.look(Instant::now(), NOW + 21 * DAY);
+    assert_eq!(
+        texts(&notices),
+        [(
+            Level::WARN,
+            "this certificate is not for calls.example.org, and the one from before is no better: the new one is in use, \
+             valid until 2096-12-31; calls go on"
+        )]
+    );
+    assert!(!Arc::ptr_eq(&first, &used()));
+}
+
+#[test]
+fn a_pair_that_was_held_back_is_taken_when_its_time_has_come() {
+    let (dir, _tls, mut watch) = watched(&Pair::of(200));
+    Pair::named("calls.example.org", 2097, 900).write(dir.path());
+    assert_eq!(looks(&mut watch).len(), 1);
+    let notices = watch.look(Instant::now(), NOW + 100 * DAY);
+    assert_eq!(notices[0].level, Level::INFO, "{notices:?}");
+    assert!(notices[0].text.contains("is in use"), "{notices:?}");
 }
 
 /// As certbot does it: links in one directory, files of each renewal in another.

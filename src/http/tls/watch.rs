@@ -3,11 +3,12 @@
 //!
 //! Driven by the task of `tls`, which calls [`Watch::look`] every few seconds. Reads the files and no clock. Whoever
 //! renews a certificate writes two files, one after the other, or swaps symbolic links, as certbot does: a change is
-//! taken when it is the same at two looks, and only when certificate and key belong together.
+//! taken when it is the same at two looks, and only when certificate and key belong together. One that browsers would
+//! refuse is held back as long as they take the one in use.
 
 use super::{OpenError, server_config};
 use crate::config;
-use crate::config::certificate::{self, Checked};
+use crate::config::certificate::{self, Checked, day};
 use crate::options::source;
 use rustls::ServerConfig;
 use std::fs;
@@ -68,6 +69,8 @@ pub(super) struct Watch {
     seen: [Print; 2],
     /// What was said of files that are not right; `None`: they are.
     complaint: Option<String>,
+    /// What the files hold, as long as it is worse than what is in use.
+    held: Option<Checked>,
     /// What people were told of the age, and when.
     told: (Age, Instant),
 }
@@ -90,6 +93,7 @@ impl Watch {
             read: prints,
             seen: prints,
             complaint: None,
+            held: None,
         };
         Ok((watch, receiver))
     }
@@ -103,52 +107,96 @@ impl Watch {
         if is_settled && prints != self.read {
             // Before they are read: a change meanwhile is one more.
             self.read = prints;
-            notices.extend(self.take());
+            notices.extend(self.take(unix));
+        } else if let Some(held) = self.held.take() {
+            notices.extend(self.weigh(held, unix));
         }
         notices.extend(self.remind(now, unix));
         notices
     }
 
-    fn take(&mut self) -> Option<Notice> {
-        let until = self.used.last_day();
+    fn take(&mut self, unix: u64) -> Option<Notice> {
+        self.held = None;
         match load(&self.files) {
-            Ok(checked) => {
-                let was_wrong = self.complaint.take().is_some();
-                if checked.certified.cert == self.used.certified.cert {
-                    return was_wrong.then(|| Notice {
-                        level: Level::INFO,
-                        text: format!(
-                            "certificate and key are right again; the same as before is in use, valid until {until}"
-                        ),
-                    });
-                }
-                self.newest
-                    .send_replace(server_config(Arc::clone(&checked.certified)));
-                self.used = checked;
-                self.told.0 = Age::Fine;
-                Some(Notice {
+            Ok(checked) if checked.certified.cert == self.used.certified.cert => {
+                let until = self.used.last_day();
+                self.complaint.take().map(|_| Notice {
                     level: Level::INFO,
                     text: format!(
-                        "the new certificate is in use, valid until {}; calls go on",
-                        self.used.last_day()
+                        "certificate and key are right again; the same as before is in use, valid until {until}"
                     ),
                 })
             }
-            Err(OpenError { path, reason }) => {
-                let text = format!(
-                    "{path}: {reason}; the certificate from before stays in use, valid until {until}: put certificate and \
-                     key of one renewal there, and they are taken without a restart"
-                );
-                if self.complaint.as_ref() == Some(&text) {
-                    return None;
-                }
-                self.complaint = Some(text.clone());
-                Some(Notice {
-                    level: Level::WARN,
-                    text,
-                })
-            }
+            Ok(checked) => self.weigh(checked, unix),
+            Err(OpenError { path, reason }) => self.complain(&path, &reason),
         }
+    }
+
+    /// Takes a pair, unless browsers would refuse it and take the one in use.
+    fn weigh(&mut self, checked: Checked, unix: u64) -> Option<Notice> {
+        let fault = self.fault(&checked, unix);
+        if let Some(reason) = &fault
+            && self.fault(&self.used, unix).is_none()
+        {
+            self.held = Some(checked);
+            let path = self.files.certificate.display().to_string();
+            return self.complain(&path, reason);
+        }
+        self.newest
+            .send_replace(server_config(Arc::clone(&checked.certified)));
+        self.used = checked;
+        self.complaint = None;
+        // That it has expired is said below, that it will soon is not.
+        self.told.0 = match age(&self.used, unix) {
+            Age::Expired => Age::Expired,
+            Age::Fine | Age::Soon => Age::Fine,
+        };
+        let until = self.used.last_day();
+        Some(match fault {
+            None => Notice {
+                level: Level::INFO,
+                text: format!("the new certificate is in use, valid until {until}; calls go on"),
+            },
+            Some(reason) => Notice {
+                level: Level::WARN,
+                text: format!(
+                    "{reason}, and the one from before is no better: the new one is in use, valid until {until}; calls go on"
+                ),
+            },
+        })
+    }
+
+    /// Why browsers refuse a certificate.
+    fn fault(&self, checked: &Checked, unix: u64) -> Option<String> {
+        let host = self.files.host.as_ref();
+        if age(checked, unix) == Age::Expired {
+            Some(format!(
+                "this certificate expired on {}",
+                checked.last_day()
+            ))
+        } else if checked.not_before > unix {
+            let first = day(checked.not_before);
+            Some(format!("this certificate is valid from {first} on only"))
+        } else {
+            host.filter(|host| !checked.covers(host))
+                .map(|host| format!("this certificate is not for {host}"))
+        }
+    }
+
+    fn complain(&mut self, path: &str, reason: &str) -> Option<Notice> {
+        let until = self.used.last_day();
+        let text = format!(
+            "{path}: {reason}; the certificate from before stays in use, valid until {until}: put certificate and \
+             key of one renewal there, and they are taken without a restart"
+        );
+        if self.complaint.as_ref() == Some(&text) {
+            return None;
+        }
+        self.complaint = Some(text.clone());
+        Some(Notice {
+            level: Level::WARN,
+            text,
+        })
     }
 
     fn remind(&mut self, now: Instant, unix: u64) -> Option<Notice> {
