@@ -56,6 +56,8 @@ impl Home {
         ] {
             fs::write(home.ssl.path().join(name), text).unwrap();
         }
+        fs::write(home.ssl.path().join("binary.der"), b"\x30\x82\x01\xff").unwrap();
+        fs::write(home.ssl.path().join("binary.key"), b"\x30\x82\x01\xff").unwrap();
         home
     }
 

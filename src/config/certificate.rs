@@ -32,7 +32,7 @@ pub enum Fault {
     #[error("this file holds a private key and no certificate")]
     KeyInstead,
     /// No certificate at all, or one that cannot be parsed.
-    #[error("there is no certificate in this file")]
+    #[error("there is no certificate in PEM form in this file")]
     NoCertificate,
     /// The key's file has a certificate in it and no key.
     #[error("this file holds a certificate and no private key")]
@@ -41,7 +41,7 @@ pub enum Fault {
     #[error("this private key is locked with a passphrase")]
     Locked,
     /// No key at all, or of a kind that TLS does not know.
-    #[error("there is no private key in this file")]
+    #[error("there is no private key in PEM form in this file")]
     NoKey,
     /// Each is sound, but they are not of each other.
     #[error("this private key does not belong to the certificate")]

@@ -45,7 +45,8 @@ pub fn load(flags: &Flags) -> Options {
     options.apply_variables(variables());
     options.apply_flags(flags);
     for path in files_of(&options) {
-        options.files.insert(path.clone(), file(Path::new(&path)));
+        let read = read(Path::new(&path));
+        options.files.insert(path, file(read));
     }
     options
 }
@@ -84,7 +85,7 @@ fn app(flags: &Flags, path: &Path) -> Options {
     options.unreadable = fault;
     for path in paths {
         let name = path.display().to_string();
-        options.files.insert(name, file(&path));
+        options.files.insert(name, file(read_pem(&path)));
     }
     let bind = Flags {
         bind: flags.bind.clone(),
@@ -114,8 +115,8 @@ fn kept(path: &Path) -> Result<Option<addon::Pair>, String> {
         .ok_or_else(|| "it holds no key and secret".to_owned())
 }
 
-fn file(path: &Path) -> File {
-    match read(path) {
+fn file(read: Result<(String, u32), String>) -> File {
+    match read {
         Ok((text, mode)) => File {
             text: Ok(Secret::new(text)),
             mode,
@@ -168,12 +169,23 @@ fn files_of(options: &Options) -> Vec<String> {
 
 /// The text of a file, cut off at [`MAX_FILE`], and its permission bits; or why there is none.
 pub(crate) fn read(path: &Path) -> Result<(String, u32), String> {
+    let (bytes, mode) = bytes(path)?;
+    let text = String::from_utf8(bytes).map_err(|_| "it cannot be read: this is no text")?;
+    Ok((text, mode))
+}
+
+/// The same of a file of PEM blocks, which are ASCII: other bytes may stand around them, or be all there is.
+pub(crate) fn read_pem(path: &Path) -> Result<(String, u32), String> {
+    bytes(path).map(|(bytes, mode)| (String::from_utf8_lossy(&bytes).into_owned(), mode))
+}
+
+fn bytes(path: &Path) -> Result<(Vec<u8>, u32), String> {
     let open = || {
         let file = fs::File::open(path)?;
         let mode = file.metadata()?.permissions().mode();
-        let mut text = String::new();
-        file.take(MAX_FILE).read_to_string(&mut text)?;
-        Ok((text, mode))
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE).read_to_end(&mut bytes)?;
+        Ok((bytes, mode))
     };
     open().map_err(|error: std::io::Error| format!("it cannot be read: {error}"))
 }

@@ -222,7 +222,11 @@ async fn a_pair_that_is_replaced_half_way_keeps_the_old_one_and_is_told_of_once(
     };
     let mismatch = "this private key does not belong to the certificate";
     for (text, path, reason) in [
-        (half, &certificate, "there is no certificate in this file"),
+        (
+            half,
+            &certificate,
+            "there is no certificate in PEM form in this file",
+        ),
         (&new.certificate, &key, mismatch),
     ] {
         fs::write(&certificate, text).unwrap();
@@ -433,8 +437,8 @@ async fn a_pair_that_cannot_serve_ends_the_start() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{}/privkey.pem: there is no private key in this file; renew certificate and key (`cert_file`, `pkey_file`), \
-             and start again",
+            "{}/privkey.pem: there is no private key in PEM form in this file; renew certificate and key (`cert_file`, \
+             `pkey_file`), and start again",
             dir.path().display()
         )
     );

@@ -254,7 +254,7 @@ fn load(files: &config::Tls) -> Result<Checked, OpenError> {
         reason,
     };
     let read = |path: &Path| {
-        source::read(path).map_or_else(|reason| Err(fault(path, reason)), |(text, _)| Ok(text))
+        source::read_pem(path).map_or_else(|reason| Err(fault(path, reason)), |(text, _)| Ok(text))
     };
     let (certificate, key) = (read(&files.certificate)?, read(&files.key)?);
     certificate::check(&certificate, &key).map_err(|wrong| {
