@@ -119,13 +119,24 @@ pub(super) fn external_ips(flat: &mut Flat<'_>) -> Vec<IpAddr> {
     {
         let bare = part.trim_matches(['[', ']']);
         match bare.parse::<IpAddr>() {
-            Ok(ip) if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() => flat.problem(
+            Ok(ip) if is_nowhere(ip) => flat.problem(
                 name,
                 format!("nobody outside can send to {ip}"),
                 "type the address that your router has on the internet, or leave this empty",
             ),
             Ok(ip) if addresses.contains(&ip) => {}
-            Ok(ip) => addresses.push(ip),
+            Ok(ip) => {
+                if is_near(ip) {
+                    flat.warning(
+                        name,
+                        format!(
+                            "{ip} is reached in your own network only; for calls from outside type the address that your \
+                             router has on the internet, or leave this empty"
+                        ),
+                    );
+                }
+                addresses.push(ip);
+            }
             Err(_) => flat.problem(
                 name,
                 format!("{part:?} is no IP address"),
@@ -134,6 +145,25 @@ pub(super) fn external_ips(flat: &mut Flat<'_>) -> Vec<IpAddr> {
         }
     }
     addresses
+}
+
+/// No router passes anything on to it.
+fn is_nowhere(ip: IpAddr) -> bool {
+    let is_link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    is_link_local || ip.is_unspecified() || ip.is_multicast() || ip.is_loopback()
+}
+
+/// Of a household's network (RFC 1918, RFC 4193), a provider's or a VPN's (RFC 6598).
+fn is_near(ip: IpAddr) -> bool {
+    const SHARED: Cidr = Cidr::v4(Ipv4Addr::new(100, 64, 0, 0), 10);
+    SHARED.contains(ip)
+        || match ip {
+            IpAddr::V4(ip) => ip.is_private(),
+            IpAddr::V6(ip) => ip.is_unique_local(),
+        }
 }
 
 /// Whose `X-Forwarded-*` is believed, beside this machine's.
