@@ -72,15 +72,21 @@ pub(super) fn config(
     );
     let ports = network::ports(&mut flat);
     let (udp_ports, udp_spares) = network::udp_ports(&mut flat, cores);
+    let use_ssl = flat.boolean("use_ssl", false);
     let public = Public {
-        url: public_url(
-            widget.as_deref(),
-            domain.as_deref(),
-            flat.boolean("use_ssl", false),
-            ports.http,
-        ),
+        url: public_url(widget.as_deref(), domain.as_deref(), use_ssl, ports.http),
         domain,
     };
+    if !use_ssl && public.url.as_deref().and_then(url::port) == Some(ports.http) {
+        flat.warning(
+            "use_ssl",
+            format!(
+                "the public URL is https on port {0}, where Parlor speaks plain HTTP; turn this on, or type another \
+                 http_port and let a proxy have {0}",
+                ports.http
+            ),
+        );
+    }
     let tls = tls::tls(&mut flat, addon, &options.files, &public);
     let ice_servers = turn::servers(&mut flat);
     let (keys, login) = login::keys(&mut flat, addon);

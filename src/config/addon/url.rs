@@ -178,6 +178,11 @@ pub(super) fn host(url: &str) -> Option<String> {
     Url::parse(url).ok()?.host_str().map(str::to_owned)
 }
 
+/// The port of a URL that [`web`] has let through.
+pub(super) fn port(url: &str) -> Option<u16> {
+    Url::parse(url).ok()?.port_or_known_default()
+}
+
 /// A `turn:` or `stun:` URL (RFC 7064, RFC 7065) as browsers take it; else fault and remedy.
 pub(super) fn ice(text: &str) -> Result<String, (String, String)> {
     const EXAMPLE: &str = "type an address such as turn:turn.example.org:3478";
