@@ -2,7 +2,7 @@
 //! configured.
 //!
 //! Sockets stay as they are; a change of addresses reaches the workers and everyone who watches the candidates. A
-//! failing STUN server is a warning, never the end: it is asked again, ever more rarely.
+//! failing STUN server is never the end: it is asked again, ever more rarely, and people hear of it once when it lasts.
 
 use super::addresses::{self, Bound, Rules};
 use super::external;
@@ -20,6 +20,28 @@ use std::time::{Duration, Instant};
 const SCAN: Duration = Duration::from_secs(30);
 /// Addresses come in groups: a cable brings IPv4 and several of IPv6.
 const SETTLE: Duration = Duration::from_millis(50);
+/// Questions to the STUN servers without an answer, for about a minute, until people are told: a router may be starting
+/// as well.
+const PATIENCE: u32 = 4;
+
+/// A time in which no STUN server answers, and what people know of it.
+#[derive(Debug, Default)]
+struct Outage {
+    failures: u32,
+}
+
+impl Outage {
+    /// Whether this failure is the one to tell people of.
+    fn failed(&mut self) -> bool {
+        self.failures = self.failures.saturating_add(1);
+        self.failures == PATIENCE
+    }
+
+    /// Whether people were told of what is over now.
+    fn ended(&mut self) -> bool {
+        std::mem::take(&mut self.failures) >= PATIENCE
+    }
+}
 
 /// What decides over the candidates, and what is known at the moment.
 #[derive(Debug)]
@@ -33,6 +55,9 @@ pub(super) struct Advertiser {
     stun_servers: Vec<String>,
     external: Option<Ipv4Addr>,
     given: Vec<IpAddr>,
+    outage: Outage,
+    /// What people call the address, and the option to type it in.
+    words: (&'static str, &'static str),
 }
 
 impl Advertiser {
@@ -57,6 +82,13 @@ impl Advertiser {
             stun_servers: rtc.stun_servers.clone(),
             external: None,
             given: rtc.external_ips.clone(),
+            outage: Outage::default(),
+            // Spare ports are the app's alone.
+            words: if rtc.udp_spares.is_some() {
+                ("your router's address on the internet", "external_ip")
+            } else {
+                ("the public address", "rtc.node_ip")
+            },
         }
     }
 
@@ -116,16 +148,20 @@ impl Advertiser {
                 };
                 match asked {
                     Ok(address) => {
-                        if self.external.replace(address) != Some(address) {
-                            tracing::info!(%address, "public address");
+                        let is_news = self.external.replace(address) != Some(address);
+                        if self.outage.ended() || is_news {
+                            tracing::info!("{} is {address}", self.words.0);
                         }
                         pause = external::RETRY;
                         ask_at = Some(now() + external::RECHECK);
                     }
                     Err(error) => {
                         // The last known address stays: a server's failure does not move us.
-                        let known = self.external.is_some();
-                        tracing::warn!(%error, known, retry = ?pause, "public address not learned");
+                        if self.outage.failed() {
+                            tracing::warn!("{}", self.not_known(&error.to_string()));
+                        } else {
+                            tracing::debug!(%error, retry = ?pause, "public address not learned");
+                        }
                         ask_at = Some(now() + pause);
                         pause = (pause * 2).min(external::RECHECK);
                     }
@@ -147,6 +183,17 @@ impl Advertiser {
         }
     }
 
+    fn not_known(&self, reason: &str) -> String {
+        let (address, option) = self.words;
+        let known = self.external.map_or_else(
+            || "known".to_owned(),
+            |ip| format!("known to be {ip} still"),
+        );
+        format!(
+            "{address} is not {known} ({reason}); calls from outside may fail; if it stays so, type it as {option}"
+        )
+    }
+
     async fn tell(&self, addresses: &[IpAddr], handle: &Handle) {
         let candidates = self.candidates(addresses);
         let interfaces = addresses::interfaces().unwrap_or_default();
@@ -162,5 +209,50 @@ impl Advertiser {
             seat.candidates.send_replace(candidates.into());
         }
         handle.0.moved.send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tests::rtc;
+
+    #[test]
+    fn an_outage_is_told_of_once_and_only_when_it_lasts() {
+        let mut outage = Outage::default();
+        assert!(!outage.failed());
+        assert!(!outage.ended(), "too short to be told of");
+        for _ in 0..2 {
+            let told = (0..100).filter(|_| outage.failed()).count();
+            assert_eq!(told, 1);
+            assert!(outage.ended());
+            assert!(!outage.ended());
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_known_is_told_in_the_words_of_the_options() {
+        let app = config::Rtc {
+            udp_spares: Some(Vec::new()),
+            ..rtc()
+        };
+        let mut advertiser = Advertiser::new(&app, Vec::new());
+        assert_eq!(
+            advertiser.not_known("a.example does not answer"),
+            "your router's address on the internet is not known (a.example does not answer); calls from outside may fail; \
+             if it stays so, type it as external_ip"
+        );
+        advertiser.external = Some(Ipv4Addr::new(203, 0, 113, 5));
+        let text = advertiser.not_known("x");
+        assert!(
+            text.contains("is not known to be 203.0.113.5 still (x)"),
+            "{text}"
+        );
+        let text = Advertiser::new(&rtc(), Vec::new()).not_known("x");
+        assert!(
+            text.starts_with("the public address is not known (x)"),
+            "{text}"
+        );
+        assert!(text.ends_with("type it as rtc.node_ip"), "{text}");
     }
 }

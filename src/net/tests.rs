@@ -1,6 +1,6 @@
 use super::*;
 
-fn rtc() -> config::Rtc {
+pub(super) fn rtc() -> config::Rtc {
     config::Rtc {
         udp_ports: vec![0],
         udp_spares: None,
