@@ -435,6 +435,31 @@ fn an_app_starts_is_well_keeps_its_key_and_ends_with_zero() {
     assert_eq!(kept[0], kept[1]);
 }
 
+#[test]
+fn taken_ports_are_told_with_the_other_problems_and_only_those_that_were_typed() {
+    let home = Home::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let more = [
+        ("http_port", serde_json::json!("eight")),
+        ("rtc_tcp_port", serde_json::json!(port)),
+    ];
+    let (file, _) = options_on_free_ports(&home, &more);
+    let mut command = home.command(&file);
+    let said = command.args(["--bind", "127.0.0.1"]).output().unwrap();
+    assert_eq!(said.status.code(), Some(1));
+    let said = String::from_utf8(said.stderr).unwrap();
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    assert!(
+        lines[0].contains("ERROR: http_port: this wants a port"),
+        "{said}"
+    );
+    let in_use = format!("ERROR: rtc_tcp_port: TCP port {port} is in use by another program");
+    assert!(lines[1].contains(&in_use), "{said}");
+    assert!(lines[2].contains("2 problems"), "{said}");
+}
+
 /// The scheme of coturn's `use-auth-secret`: username `expiry:name`, password base64(HMAC-SHA1(secret, username)).
 #[tokio::test]
 async fn clients_get_a_login_for_the_turn_server_that_expires() {
@@ -493,8 +518,9 @@ async fn clients_get_a_login_for_the_turn_server_that_expires() {
 #[test]
 fn the_panel_of_home_assistant_gets_its_colours() {
     let home = Home::new();
+    let (file, _) = options_on_free_ports(&home, &[("log_level", serde_json::json!("loud"))]);
     let output = home
-        .command(&file("log-level"))
+        .command(&file)
         .env("SUPERVISOR_TOKEN", "hush")
         .output()
         .unwrap();

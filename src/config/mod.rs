@@ -123,6 +123,17 @@ impl Config {
             Err(found.problems)
         }
     }
+
+    /// What an app's options ask for as far as they can be read, with problems or without: to look at its ports even so.
+    pub(crate) fn draft(options: &Options, cores: usize) -> Option<Self> {
+        let addon = options.addon.as_ref()?;
+        if options.unreadable.is_some() {
+            return None;
+        }
+        let bind = network::bind(&mut Reader::new(&options.root), false);
+        let (config, _) = addon::config(options, addon, &bind, cores);
+        Some(config)
+    }
 }
 
 /// The name under which the user typed the option at `path`.

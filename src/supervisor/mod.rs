@@ -108,14 +108,9 @@ fn without_keys(mut options: Options) -> Options {
 /// Errors are those before the log has started; later ones are in it.
 fn serve(flags: &Flags) -> Result<ExitCode> {
     let options = source::load(flags);
-    let Some((config, warnings)) = configure(&options) else {
+    let Some((config, warnings)) = configure_to_serve(&options) else {
         return Ok(ExitCode::FAILURE);
     };
-    let taken = ports::taken(&config);
-    if !taken.is_empty() {
-        tell(&options, &taken);
-        return Ok(ExitCode::FAILURE);
-    }
     log::start(&config.log);
     for warning in &warnings {
         tracing::warn!("{warning}");
@@ -192,10 +187,28 @@ async fn start_and_stop(config: &Config, warnings: &[Warning], run: &Path) -> Re
 
 /// The configuration; `None` when it has problems, and then all of them have been told.
 fn configure(options: &Options) -> Option<(Config, Vec<Warning>)> {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    Config::from_options(options, cores)
+    Config::from_options(options, cores())
         .map_err(|problems| tell(options, &problems))
         .ok()
+}
+
+/// The same, and an app's ports that are taken are told with the other problems.
+fn configure_to_serve(options: &Options) -> Option<(Config, Vec<Warning>)> {
+    let read = Config::from_options(options, cores());
+    let mut problems = read.as_ref().err().cloned().unwrap_or_default();
+    if let Some(draft) = Config::draft(options, cores()) {
+        let taken = ports::taken(&draft, &problems);
+        problems.extend(taken);
+    }
+    if !problems.is_empty() {
+        tell(options, &problems);
+        return None;
+    }
+    read.ok()
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// All problems and one sentence for the exit: in the words of the log where its panel is what the user looks at.
@@ -233,9 +246,8 @@ fn complain(text: &str) {
 }
 
 fn runtime() -> Result<Runtime> {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
     Builder::new_multi_thread()
-        .worker_threads(cores.div_ceil(2).min(MAX_THREADS))
+        .worker_threads(cores().div_ceil(2).min(MAX_THREADS))
         .max_blocking_threads(4)
         .thread_stack_size(STACK)
         .thread_name("control")

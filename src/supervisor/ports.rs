@@ -36,10 +36,13 @@ const KNOWN: &[(u16, &str)] = &[
 ];
 
 /// Every port of an app's configuration that cannot be opened; the UDP range counts as one and is taken only as a whole.
-pub(super) fn taken(config: &Config) -> Vec<Problem> {
-    if config.app.is_none() {
-        return Vec::new();
-    }
+/// Options that have a problem already are left out: what stands in the configuration for them nobody has typed.
+pub(super) fn taken(config: &Config, problems: &[Problem]) -> Vec<Problem> {
+    let is_wrong = |name: &str| {
+        problems
+            .iter()
+            .any(|problem| problem.path.starts_with(name))
+    };
     let tcp = [
         ("http_port", Some(config.http.port)),
         ("rtc_tcp_port", config.rtc.tcp_port),
@@ -48,13 +51,15 @@ pub(super) fn taken(config: &Config) -> Vec<Problem> {
             config.prometheus.as_ref().map(|prometheus| prometheus.port),
         ),
     ];
-    let mut problems = Vec::new();
+    let mut taken = Vec::new();
     for (option, port) in tcp {
-        let Some(port) = port else { continue };
+        let Some(port) = port.filter(|_| !is_wrong(option)) else {
+            continue;
+        };
         if let Err(error) = try_all(&config.http.bind, port, |address| {
             TcpListener::bind(address).map(drop)
         }) {
-            problems.push(problem(option, "TCP", port, &error));
+            taken.push(problem(option, "TCP", port, &error));
         }
     }
     let udp = || {
@@ -69,12 +74,12 @@ pub(super) fn taken(config: &Config) -> Vec<Problem> {
         match try_all(&config.rtc.bind, port, |address| {
             UdpSocket::bind(address).map(drop)
         }) {
-            Ok(()) => return problems,
+            Ok(()) => return taken,
             Err(error) => refusal = Some(error),
         }
     }
     if let (Some(error), Some(first), Some(last)) = (refusal, udp().next(), udp().next_back()) {
-        problems.push(Problem {
+        taken.push(Problem {
             path: "rtc_udp_port_min".to_owned(),
             line: None,
             fault: format!("no UDP port from {first} to {last} can be opened ({error})"),
@@ -82,7 +87,7 @@ pub(super) fn taken(config: &Config) -> Vec<Problem> {
                 .to_owned(),
         });
     }
-    problems
+    taken
 }
 
 /// Tries each address, or the wildcards. A family that the machine does not have is no error.
