@@ -95,6 +95,7 @@ pub fn start(
     let bounds = queue::Bounds {
         depth: config.max_depth,
         age: config.max_age,
+        configured: config.urls.len(),
     };
     let sender = sender::Sender {
         queues: queue::Queues::new(bounds, random),

@@ -12,8 +12,11 @@ use std::time::{Duration, Instant};
 
 /// Requests under way to one receiver; a room has at most one of them.
 const AT_ONCE: usize = 4;
-/// Events that wait, all receivers together: some 10 MB.
+/// Events that wait for one receiver of the configuration: some 10 MB, of which receivers share what they have in
+/// common. Each has its own bound, so that one that is gone takes nothing from the others.
 const MAX_WAITING: usize = 4096;
+/// Events that wait for one receiver that rooms name; there may be a thousand of those.
+const MAX_WAITING_EXTRA: usize = 128;
 /// The wait after the first failure; it doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait between two tries.
@@ -26,6 +29,8 @@ pub(super) struct Bounds {
     pub(super) depth: usize,
     /// An event older than this is not tried again.
     pub(super) age: Duration,
+    /// Receivers below this number are those of the configuration.
+    pub(super) configured: usize,
 }
 
 /// One room's events for one receiver: the receiver's number and the room's name.
@@ -40,6 +45,15 @@ pub(super) enum Outcome {
     Refused,
     /// It may work another time.
     Failed,
+}
+
+/// What a receiver has become by a try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It took the last event and did not take this one.
+    Worse,
+    /// It takes events again.
+    Better,
 }
 
 /// What became of events so far.
@@ -67,14 +81,23 @@ struct Queue<T> {
     failures: u32,
 }
 
+/// What is known of one receiver.
+#[derive(Debug, Default)]
+struct Receiver {
+    /// Requests under way.
+    sending: usize,
+    /// Events that wait or are on their way.
+    waiting: usize,
+    /// The last try was no delivery.
+    is_failing: bool,
+}
+
 /// All queues.
 #[derive(Debug)]
 pub(super) struct Queues<T> {
     bounds: Bounds,
     by_key: BTreeMap<Key, Queue<T>>,
-    /// Requests under way, by receiver.
-    sending: BTreeMap<usize, usize>,
-    waiting: usize,
+    receivers: BTreeMap<usize, Receiver>,
     /// No event is tried twice any more.
     hurries: bool,
     random: Random,
@@ -87,8 +110,7 @@ impl<T: Clone> Queues<T> {
         Self {
             bounds,
             by_key: BTreeMap::new(),
-            sending: BTreeMap::new(),
-            waiting: 0,
+            receivers: BTreeMap::new(),
             hurries: false,
             random,
             tally: Tally::default(),
@@ -101,13 +123,19 @@ impl<T: Clone> Queues<T> {
 
     /// Events that wait or are on their way.
     pub(super) fn len(&self) -> usize {
-        self.waiting
+        self.receivers.values().map(|one| one.waiting).sum()
     }
 
     /// Takes an event in for one receiver. Where too many wait, the oldest that is not on its way gives way; if there
     /// is none in this queue, the event itself.
     pub(super) fn push(&mut self, now: Instant, key: Key, event: T) {
-        let is_full = self.waiting >= MAX_WAITING;
+        let max = if key.0 < self.bounds.configured {
+            MAX_WAITING
+        } else {
+            MAX_WAITING_EXTRA
+        };
+        let receiver = self.receivers.entry(key.0).or_default();
+        let is_full = receiver.waiting >= max;
         if is_full && !self.by_key.contains_key(&key) {
             self.tally.dropped += 1;
             return;
@@ -119,10 +147,10 @@ impl<T: Clone> Queues<T> {
             failures: 0,
         });
         queue.events.push_back((now, event));
-        self.waiting += 1;
+        receiver.waiting += 1;
         if is_full || queue.events.len() > self.bounds.depth {
             queue.events.remove(usize::from(queue.is_sending));
-            self.waiting -= 1;
+            receiver.waiting -= 1;
             self.tally.dropped += 1;
         }
     }
@@ -134,24 +162,29 @@ impl<T: Clone> Queues<T> {
             .by_key
             .iter_mut()
             .filter(|((receiver, _), queue)| {
-                !queue.is_sending && queue.due <= now && is_free(&self.sending, *receiver)
+                !queue.is_sending && queue.due <= now && is_free(&self.receivers, *receiver)
             })
             .min_by_key(|(_, queue)| queue.due)?;
         queue.is_sending = true;
-        *self.sending.entry(key.0).or_default() += 1;
+        self.receivers.entry(key.0).or_default().sending += 1;
         let (_, event) = queue.events.front().expect("no queue is empty");
         Some((key.clone(), event.clone()))
     }
 
-    /// What became of the event that [`Queues::poll`] gave out for this queue.
-    pub(super) fn done(&mut self, now: Instant, key: &Key, outcome: Outcome) {
-        let Some(queue) = self.by_key.get_mut(key).filter(|queue| queue.is_sending) else {
-            return;
-        };
+    /// What became of the event that [`Queues::poll`] gave out for this queue. Says so when the receiver is no longer
+    /// what it was.
+    pub(super) fn done(&mut self, now: Instant, key: &Key, outcome: Outcome) -> Option<Turn> {
+        let queue = self.by_key.get_mut(key).filter(|queue| queue.is_sending)?;
         queue.is_sending = false;
-        if let Some(count) = self.sending.get_mut(&key.0) {
-            *count = count.saturating_sub(1);
-        }
+        let receiver = self.receivers.entry(key.0).or_default();
+        receiver.sending -= 1;
+        let was_failing = receiver.is_failing;
+        receiver.is_failing = outcome != Outcome::Delivered;
+        let turn = match (was_failing, receiver.is_failing) {
+            (false, true) => Some(Turn::Worse),
+            (true, false) => Some(Turn::Better),
+            _ => None,
+        };
         queue.due = now;
         let count = match outcome {
             Outcome::Delivered => &mut self.tally.delivered,
@@ -161,7 +194,7 @@ impl<T: Clone> Queues<T> {
                 if !self.hurries {
                     queue.failures += 1;
                     queue.due = now + wait(queue.failures, &mut self.random);
-                    return;
+                    return turn;
                 }
                 &mut self.tally.dropped
             }
@@ -169,10 +202,11 @@ impl<T: Clone> Queues<T> {
         *count += 1;
         queue.failures = 0;
         queue.events.pop_front();
-        self.waiting -= 1;
+        receiver.waiting -= 1;
         if queue.events.is_empty() {
             self.by_key.remove(key);
         }
+        turn
     }
 
     /// From now on everything is tried at once, and once.
@@ -188,7 +222,9 @@ impl<T: Clone> Queues<T> {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.by_key
             .iter()
-            .filter(|((receiver, _), queue)| !queue.is_sending && is_free(&self.sending, *receiver))
+            .filter(|((receiver, _), queue)| {
+                !queue.is_sending && is_free(&self.receivers, *receiver)
+            })
             .map(|(_, queue)| queue.due)
             .min()
     }
@@ -198,28 +234,33 @@ impl<T: Clone> Queues<T> {
     fn expire(&mut self, now: Instant) {
         let age = self.bounds.age;
         let mut dropped = 0;
-        self.by_key.retain(|_, queue| {
+        let receivers = &mut self.receivers;
+        self.by_key.retain(|(receiver, _), queue| {
             if queue.is_sending || queue.due > now {
                 return true;
             }
+            let before = queue.events.len();
             while queue
                 .events
                 .front()
                 .is_some_and(|(born, _)| now.saturating_duration_since(*born) > age)
             {
                 queue.events.pop_front();
-                dropped += 1;
             }
+            let gone = before - queue.events.len();
+            receivers.entry(*receiver).or_default().waiting -= gone;
+            dropped += gone as u64;
             !queue.events.is_empty()
         });
-        self.waiting -= dropped;
-        self.tally.dropped += dropped as u64;
+        self.tally.dropped += dropped;
     }
 }
 
 /// Whether a receiver may have one more request under way.
-fn is_free(sending: &BTreeMap<usize, usize>, receiver: usize) -> bool {
-    sending.get(&receiver).copied().unwrap_or(0) < AT_ONCE
+fn is_free(receivers: &BTreeMap<usize, Receiver>, receiver: usize) -> bool {
+    receivers
+        .get(&receiver)
+        .is_none_or(|one| one.sending < AT_ONCE)
 }
 
 /// Half of it is chance, so that the rooms of a receiver that comes back do not come all at once.
@@ -238,6 +279,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds {
         depth: 3,
         age: Duration::from_secs(60),
+        configured: 2,
     };
 
     fn key(receiver: usize, room: &str) -> Key {
@@ -347,15 +389,42 @@ mod tests {
     }
 
     #[test]
-    fn all_queues_together_are_bounded() {
+    fn a_receiver_that_is_gone_fills_its_own_bound_and_nobody_elses() {
         let now = Instant::now();
         let mut queues = queues();
-        for room in 0..MAX_WAITING + 10 {
-            queues.push(now, key(0, &room.to_string()), 1);
+        for (receiver, max) in [(0, MAX_WAITING), (2, MAX_WAITING_EXTRA)] {
+            let dropped = queues.tally().dropped;
+            for room in 0..max + 10 {
+                queues.push(now, key(receiver, &room.to_string()), 1);
+            }
+            queues.push(now, key(receiver, "0"), 2);
+            assert_eq!(queues.tally().dropped - dropped, 11);
         }
-        queues.push(now, key(0, "0"), 2);
-        assert_eq!(queues.len(), MAX_WAITING);
-        assert_eq!(queues.tally().dropped, 11);
+        assert_eq!(queues.len(), MAX_WAITING + MAX_WAITING_EXTRA);
+        let dropped = queues.tally().dropped;
+        for receiver in [1, 3] {
+            queues.push(now, key(receiver, "new"), 1);
+        }
+        assert_eq!(queues.tally().dropped, dropped);
+    }
+
+    #[test]
+    fn a_receivers_first_failure_and_its_return_are_told_once() {
+        let mut now = Instant::now();
+        let mut queues = queues();
+        let mut turns = Vec::new();
+        for room in ["a", "b"] {
+            queues.push(now, key(0, room), 1);
+        }
+        for outcome in [Outcome::Failed, Outcome::Failed, Outcome::Delivered] {
+            while let Some((key, _)) = queues.poll(now) {
+                turns.push(queues.done(now, &key, outcome));
+            }
+            now += LONGEST_WAIT;
+        }
+        assert_eq!(turns.len(), 6);
+        turns.retain(Option::is_some);
+        assert_eq!(turns, [Some(Turn::Worse), Some(Turn::Better)]);
     }
 
     #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! The task of webhooks: takes events in, posts what the queues give out, and tells the queues how it went.
 
-use super::queue::{Key, Outcome, Queues, Tally};
+use super::queue::{Key, Outcome, Queues, Tally, Turn};
 use super::{Counters, Notice, StartError};
 use crate::clock::Clock;
 use crate::protocol::token::{Claims, sign};
@@ -63,7 +63,8 @@ pub(super) struct Sender {
     pub(super) tasks: Tasks,
 }
 
-type UnderWay = FuturesUnordered<BoxFuture<'static, (Key, Outcome)>>;
+/// With what the receiver or the connection said, for the log.
+type UnderWay = FuturesUnordered<BoxFuture<'static, (Key, Outcome, String)>>;
 
 /// The client for these receivers. The machine's certificates are read only if one of them speaks TLS.
 pub(super) fn client(urls: &[impl AsRef<str>]) -> Result<Client, StartError> {
@@ -102,7 +103,7 @@ impl Sender {
             let due = self.queues.next_timeout();
             tokio::select! {
                 Some(event) = events.recv() => self.take_in(&event),
-                Some((key, outcome)) = under_way.next() => self.done(&key, outcome),
+                Some((key, outcome, said)) = under_way.next() => self.done(&key, outcome, &said),
                 () = sleep_until(due) => {}
                 () = self.tasks.cancelled() => break,
             }
@@ -114,10 +115,10 @@ impl Sender {
         let last_words = async {
             loop {
                 self.send(&under_way);
-                let Some((key, outcome)) = under_way.next().await else {
+                let Some((key, outcome, said)) = under_way.next().await else {
                     break;
                 };
-                self.done(&key, outcome);
+                self.done(&key, outcome, &said);
             }
         };
         // What is late is counted below.
@@ -197,15 +198,32 @@ impl Sender {
             };
             let post = self.post_to(&url);
             under_way.push(Box::pin(async move {
-                let outcome = post.send(key.0, &url, message).await;
-                (key, outcome)
+                let (outcome, said) = post.send(key.0, &url, message).await;
+                (key, outcome, said)
             }));
         }
         self.publish();
     }
 
-    fn done(&mut self, key: &Key, outcome: Outcome) {
-        self.queues.done(self.now(), key, outcome);
+    /// Warns of a receiver once, not of every try: there may be thousands.
+    fn done(&mut self, key: &Key, outcome: Outcome, said: &str) {
+        let receiver = key.0;
+        match self.queues.done(self.now(), key, outcome) {
+            Some(Turn::Worse) if outcome == Outcome::Refused => {
+                tracing::warn!(receiver, said, "a webhook is refused by its receiver");
+            }
+            Some(Turn::Worse) => {
+                tracing::warn!(
+                    receiver,
+                    said,
+                    "a receiver of webhooks fails; what waits is tried again"
+                );
+            }
+            Some(Turn::Better) => {
+                tracing::info!(receiver, "a receiver takes webhooks again");
+            }
+            None => {}
+        }
         self.publish();
     }
 
@@ -229,7 +247,7 @@ impl Sender {
 }
 
 impl Post {
-    async fn send(&self, receiver: usize, url: &str, message: Message) -> Outcome {
+    async fn send(&self, receiver: usize, url: &str, message: Message) -> (Outcome, String) {
         let request = self
             .client
             .post(url)
@@ -237,28 +255,13 @@ impl Post {
             .header(AUTHORIZATION, self.signature(&message.body))
             .body(message.body);
         let event = message.event;
-        match request.send().await {
-            Ok(response) => {
-                let status = response.status();
-                let outcome = judge(status);
-                match outcome {
-                    Outcome::Delivered => tracing::debug!(%event, receiver, "webhook delivered"),
-                    Outcome::Refused => {
-                        tracing::warn!(%event, receiver, %status, "webhook refused by its receiver");
-                    }
-                    Outcome::Failed => {
-                        tracing::warn!(%event, receiver, %status, "webhook failed; it is tried again");
-                    }
-                }
-                outcome
-            }
-            Err(error) => {
-                // The URL may hold a secret; the receiver's number says which one it is.
-                let error = root_cause(&error.without_url());
-                tracing::warn!(%event, receiver, error, "webhook failed; it is tried again");
-                Outcome::Failed
-            }
-        }
+        let (outcome, said) = match request.send().await {
+            Ok(response) => (judge(response.status()), response.status().to_string()),
+            // The URL may hold a secret; the receiver's number says which one it is.
+            Err(error) => (Outcome::Failed, root_cause(&error.without_url())),
+        };
+        tracing::debug!(%event, receiver, said, ?outcome, "webhook");
+        (outcome, said)
     }
 
     /// A token of five minutes that holds the body's hash. It has no `nbf`: a receiver whose clock is late would
