@@ -2,10 +2,10 @@
 
 use crate::agent::DispatchError;
 use crate::http::twirp::{Caller, administers};
-use crate::hub::{Call, CallError};
+use crate::hub::{self, Call, CallError};
 use crate::protocol::livekit::{
-    CreateAgentDispatchRequest, CreateRoomRequest, DeleteAgentDispatchRequest,
-    ListAgentDispatchRequest, ListAgentDispatchResponse,
+    CreateAgentDispatchRequest, DeleteAgentDispatchRequest, ListAgentDispatchRequest,
+    ListAgentDispatchResponse,
 };
 use crate::protocol::twirp::Error;
 
@@ -27,13 +27,15 @@ impl Caller<'_> {
             "CreateDispatch" => {
                 let request: CreateAgentDispatchRequest = self.wire.decode(body)?;
                 administers(&grant, &request.room)?;
-                let room = CreateRoomRequest {
-                    name: request.room.clone(),
-                    ..Default::default()
-                };
                 let work = async {
-                    // A room that is there stays as it is. The keeper of agents knows it when this returns.
-                    self.app.hub.call(Call::CreateRoom(Box::new(room))).await?;
+                    hub::check_dispatch(&self.app.limits, &request)?;
+                    // A room that is there stays as it is, and one that is not is made if anybody's join would make
+                    // it. The keeper of agents knows it when this returns.
+                    let expected = Call::Expect {
+                        room: request.room.clone(),
+                        is_dependent: true,
+                    };
+                    self.app.hub.call(expected).await?;
                     agents.create_dispatch(request).await.map_err(fault)
                 };
                 Ok(self.wire.encode(&self.in_time(work).await?))

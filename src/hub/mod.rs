@@ -12,7 +12,7 @@ mod moving;
 mod outbox;
 mod revoked;
 
-pub use crate::room::{Answer, Call, CallError, Census, SessionId};
+pub use crate::room::{Answer, Call, CallError, Census, SessionId, check_dispatch};
 pub use counters::Counted;
 pub use directory::{Handle, start};
 pub use inbox::{Closed, Inbox};

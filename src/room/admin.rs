@@ -9,8 +9,8 @@ use crate::config::Limits;
 use crate::ids::Identity;
 use crate::plan::Channel;
 use crate::protocol::livekit::{
-    self as proto, CreateRoomRequest, DataPacket, DeleteRoomRequest, DisconnectReason,
-    ForwardParticipantRequest, ListParticipantsRequest, MoveParticipantRequest,
+    self as proto, CreateAgentDispatchRequest, CreateRoomRequest, DataPacket, DeleteRoomRequest,
+    DisconnectReason, ForwardParticipantRequest, ListParticipantsRequest, MoveParticipantRequest,
     MuteRoomTrackRequest, MuteTrackRequest, ParticipantInfo, PerformRpcRequest, RoomConfiguration,
     RoomParticipantIdentity, SendDataRequest, TrackInfo, UpdateParticipantRequest,
     UpdateRoomMetadataRequest, UpdateSubscription, UpdateSubscriptionsRequest, UserPacket,
@@ -181,12 +181,12 @@ pub fn configuration_of(
     limits: &Limits,
     request: &CreateRoomRequest,
 ) -> Result<RoomConfiguration, CallError> {
-    let max = limits.max_room_name_length;
-    if max > 0 && request.name.chars().nth(max).is_some() {
-        let text = format!("room name length exceeds limits: max length {max}");
-        return Err(CallError::Invalid(text));
-    }
+    check_name(limits, &request.name)?;
     check_metadata(limits, &request.metadata)?;
+    for agent in &request.agents {
+        check_metadata(limits, &agent.metadata)?;
+        check_attributes(limits, &agent.attributes)?;
+    }
     if request.egress.is_some() {
         let text = "egress is not part of this server: create the room without it";
         return Err(CallError::Unimplemented(text));
@@ -204,6 +204,40 @@ pub fn configuration_of(
         tags: request.tags.clone(),
         ..Default::default()
     })
+}
+
+/// Whether a dispatch's words, and the name of the room that it may make, are within the limits.
+pub fn check_dispatch(
+    limits: &Limits,
+    request: &CreateAgentDispatchRequest,
+) -> Result<(), CallError> {
+    check_name(limits, &request.room)?;
+    check_metadata(limits, &request.metadata)?;
+    check_attributes(limits, &request.attributes)
+}
+
+fn check_name(limits: &Limits, room: &str) -> Result<(), CallError> {
+    let max = limits.max_room_name_length;
+    if max > 0 && room.chars().nth(max).is_some() {
+        let text = format!("room name length exceeds limits: max length {max}");
+        return Err(CallError::Invalid(text));
+    }
+    Ok(())
+}
+
+fn check_attributes(
+    limits: &Limits,
+    attributes: &HashMap<String, String>,
+) -> Result<(), CallError> {
+    let max = limits.max_attributes_size;
+    let sizes = attributes
+        .iter()
+        .map(|(key, value)| key.len() + value.len());
+    if max > 0 && sizes.sum::<usize>() > max {
+        let text = format!("attributes size exceeds limits: max size {max}");
+        return Err(CallError::Invalid(text));
+    }
+    Ok(())
 }
 
 fn check_metadata(limits: &Limits, metadata: &str) -> Result<(), CallError> {
@@ -237,9 +271,12 @@ impl Room {
     /// Does what a call asks for.
     pub fn handle_call(&mut self, now: Now, id: CallId, call: Call) {
         let answer = match call {
-            Call::CreateRoom(_) => {
-                self.await_anew(now);
-                Ok(Answer::Room(self.snapshot()))
+            Call::CreateRoom(request) => {
+                // What is too large is so for a room that is there, too.
+                configuration_of(&self.settings.limits, &request).map(|_| {
+                    self.await_anew(now);
+                    Answer::Room(self.snapshot())
+                })
             }
             Call::DeleteRoom(_) => {
                 self.delete(now);

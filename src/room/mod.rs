@@ -42,7 +42,7 @@ mod track;
 mod update;
 mod webhooks;
 
-pub use admin::{Answer, Call, CallError, CallId, configuration_of};
+pub use admin::{Answer, Call, CallError, CallId, check_dispatch, configuration_of};
 pub use agents::Fact;
 pub use census::Census;
 pub use describe::server_info;

@@ -707,3 +707,35 @@ async fn a_server_that_stops_says_so() {
     let answer = server.call("CreateRoom", "", json!({"name": "r"})).await;
     assert_eq!(answer, (503, expected.to_owned()));
 }
+
+#[tokio::test]
+async fn a_dispatch_makes_no_room_where_a_join_would_make_none() {
+    let server = Server::start("room: {auto_create: false}\nlimit: {max_metadata_size: 4}");
+    let grant = json!({"video": {"roomAdmin": true, "room": "hall"}});
+    let dispatch = async |metadata: &str| {
+        let path = "/twirp/livekit.AgentDispatchService/CreateDispatch";
+        let body = json!({"agentName": "a", "room": "hall", "metadata": metadata}).to_string();
+        let token = server.sign(&grant);
+        server.send(path, JSON, &token, body.into()).await.status
+    };
+    assert_eq!(dispatch("m").await, 404);
+    let rooms = server.done("ListRooms", "", json!({})).await;
+    assert_eq!(rooms["rooms"], json!([]));
+    server.done("CreateRoom", "", json!({"name": "hall"})).await;
+    assert_eq!(dispatch("m").await, 200);
+    assert_eq!(dispatch("large").await, 400);
+}
+
+#[tokio::test]
+async fn the_limit_of_metadata_is_that_of_an_agents_too() {
+    let server = Server::start("limit: {max_metadata_size: 4, max_attributes_size: 4}");
+    for (agent, expected) in [
+        (json!({"metadata": "m"}), 200),
+        (json!({"metadata": "large"}), 400),
+        (json!({"attributes": {"la": "rge"}}), 400),
+    ] {
+        let request = json!({"name": "hall", "agents": [agent]});
+        let (status, text) = server.call("CreateRoom", "", request).await;
+        assert_eq!(status, expected, "{text}");
+    }
+}
