@@ -10,6 +10,7 @@ use crate::http::front::Granted;
 use crate::protocol::livekit::{
     ServerMessage, WorkerMessage, WorkerPong, server_message, worker_message,
 };
+use crate::protocol::signal::decode_worker_text;
 use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -30,8 +31,8 @@ const SILENCE: Duration = Duration::from_secs(35);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Frames that are no messages; they are ignored up to here.
 const MAX_MALFORMED: u32 = 100;
-/// Bytes of a message.
-const MAX_MESSAGE: usize = 1 << 20;
+/// Bytes of a message (livekit 1.13.5 `limit.agent_signal_message_size_limit`).
+const MAX_MESSAGE: usize = 2 << 20;
 /// The library's own buffers are 128 kB each way.
 const BUFFER: usize = 4 * 1024;
 
@@ -116,7 +117,7 @@ async fn pump(socket: &mut WebSocket, mut link: Link, up: &Up, clock: Clock) -> 
                     }
                     Message::Text(text) => {
                         is_json = true;
-                        serde_json::from_str(text).ok()
+                        decode_worker_text(text).ok()
                     }
                     Message::Ping(_) | Message::Pong(_) => continue,
                     Message::Close(_) => return End::Gone,

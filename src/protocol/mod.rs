@@ -2,6 +2,7 @@
 
 pub mod join;
 pub mod join_request;
+mod protojson;
 pub mod signal;
 pub mod token;
 pub mod twirp;

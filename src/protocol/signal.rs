@@ -3,7 +3,8 @@
 //! The room makes an [`Encoded`] and shares it with all who get it; each session asks for the form that its client
 //! speaks. Followed is livekit 1.13.5 `pkg/service/wsprotocol.go`.
 
-use crate::protocol::livekit::{SignalRequest, SignalResponse, signal_response};
+use crate::protocol::livekit::{SignalRequest, SignalResponse, WorkerMessage, signal_response};
+use crate::protocol::protojson;
 use bytes::Bytes;
 use prost::Message as _;
 use std::sync::{Arc, OnceLock};
@@ -90,7 +91,12 @@ pub fn decode_text(frame: &str, limit: usize) -> Result<SignalRequest, FrameFaul
     if frame.len() > limit {
         return Err(FrameFault::TooLarge);
     }
-    serde_json::from_str(frame).map_err(|_| FrameFault::Json)
+    protojson::read(frame.as_bytes()).map_err(|_| FrameFault::Json)
+}
+
+/// Reads a text frame of a worker, whose size the WebSocket has bounded.
+pub fn decode_worker_text(frame: &str) -> Result<WorkerMessage, FrameFault> {
+    protojson::read(frame.as_bytes()).map_err(|_| FrameFault::Json)
 }
 
 #[cfg(test)]
@@ -170,6 +176,7 @@ mod tests {
         assert_eq!(decode_binary(&mute.encode_to_vec(), 100), Ok(mute.clone()));
         for text in [
             r#"{"mute":{"sid":"TR_a","muted":true}}"#,
+            r#"{"mute":{"sid":"TR_a","muted":true},"leave":null}"#,
             r#"{"mute":{"sid":"TR_a","muted":true,"newer":{"x":[1,null]}},"other":"field"}"#,
         ] {
             assert_eq!(decode_text(text, 100), Ok(mute.clone()), "{text}");

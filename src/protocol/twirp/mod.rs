@@ -9,6 +9,7 @@ mod json;
 
 pub use json::{Full, Rooms};
 
+use crate::protocol::protojson;
 use livekit_protocol as proto;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -205,13 +206,13 @@ impl Wire {
         }
     }
 
-    /// Reads a request. JSON may have names in either case and fields that nobody knows.
+    /// Reads a request. JSON may have names in either case, fields that nobody knows, and `null` for what is not set.
     pub fn decode<M>(self, body: &[u8]) -> Result<M, Error>
     where
         M: prost::Message + Default + DeserializeOwned,
     {
         match self {
-            Self::Json => serde_json::from_slice(body)
+            Self::Json => protojson::read(body)
                 .map_err(|_| Error::new(Code::Malformed, "the json request could not be decoded")),
             Self::Protobuf => M::decode(body).map_err(|_| {
                 Error::new(Code::Malformed, "the protobuf request could not be decoded")
