@@ -515,12 +515,9 @@ impl Hub {
         }
         match self.may_create(&ask) {
             Err(error) => refuse(ask, error),
-            Ok(configuration) => match ask {
+            Ok(configurations) => match ask {
                 Ask::Check { reply, .. } => reply.send(Ok(())).map_or((), |()| ()),
-                ask => {
-                    self.create(name, configuration.into_iter().collect(), ask)
-                        .await;
-                }
+                ask => self.create(name, configurations, ask).await,
             },
         }
     }
@@ -612,21 +609,20 @@ impl Hub {
             .collect()
     }
 
-    fn may_create(&self, ask: &Ask) -> Result<Option<RoomConfiguration>, JoinError> {
+    /// What a join makes its room of.
+    fn may_create(&self, ask: &Ask) -> Result<Vec<RoomConfiguration>, JoinError> {
         let (Ask::Join { join, .. } | Ask::Check { join, .. }) = ask else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let grant = join.claims.video.as_ref();
         if !self.settings.defaults.auto_create && !grant.is_some_and(|grant| grant.room_create) {
             return Err(JoinError::RoomNotFound);
         }
-        let preset = &join.claims.room_preset;
-        if !preset.is_empty() {
-            return self.preset(preset);
-        }
-        // What cannot be read as a configuration is left aside, as unknown claims are.
-        let value = join.claims.room_config.clone();
-        Ok(value.and_then(|value| serde_json::from_value(value).ok()))
+        let preset = self.preset(&join.claims.room_preset)?;
+        // A token whose own configuration cannot be read was refused before it came here.
+        let own = join.claims.room_configuration().unwrap_or_default();
+        // The token's own words win over its preset's.
+        Ok(preset.into_iter().chain(own).collect())
     }
 
     async fn create(&mut self, name: RoomName, configurations: Vec<RoomConfiguration>, ask: Ask) {

@@ -40,14 +40,26 @@ impl Room {
             return Err(JoinRefused::MayNotSetMetadata);
         }
         let limits = &self.settings.limits;
-        if limits.max_metadata_size > 0 && join.metadata.len() > limits.max_metadata_size {
+        // What the participant would have: the token's words, and the join's in their place.
+        let metadata = if join.metadata.is_empty() {
+            &join.claims.metadata
+        } else {
+            &join.metadata
+        };
+        if limits.max_metadata_size > 0 && metadata.len() > limits.max_metadata_size {
             return Err(JoinRefused::LimitExceeded("metadata size"));
         }
-        let attributes: usize = join
+        let size = |(key, value): (&String, &String)| key.len() + value.len();
+        let own = join
             .attributes
             .iter()
-            .map(|(key, value)| key.len() + value.len())
-            .sum();
+            .filter(|(_, value)| !value.is_empty());
+        let kept = join
+            .claims
+            .attributes
+            .iter()
+            .filter(|(key, _)| join.attributes.get(*key).is_none_or(String::is_empty));
+        let attributes: usize = own.chain(kept).map(size).sum();
         if limits.max_attributes_size > 0 && attributes > limits.max_attributes_size {
             return Err(JoinRefused::LimitExceeded("attributes size"));
         }

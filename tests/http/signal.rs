@@ -32,10 +32,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Server {
     fn token(&self, identity: &str) -> String {
-        let (key, secret) = &self.config.keys.0[0];
+        self.signed(&self.claims(identity))
+    }
+
+    fn claims(&self, identity: &str) -> Claims {
+        let (key, _) = &self.config.keys.0[0];
         let now = Clock::System.unix_seconds();
-        let claims = Claims::for_join(key, "hall", identity, now, Duration::from_secs(600));
-        token::sign(&claims, secret)
+        Claims::for_join(key, "hall", identity, now, Duration::from_secs(600))
+    }
+
+    fn signed(&self, claims: &Claims) -> String {
+        let (_, secret) = &self.config.keys.0[0];
+        token::sign(claims, secret)
     }
 
     async fn connect(&self, path: &str, identity: &str) -> Result<Client, (StatusCode, String)> {
@@ -252,6 +260,68 @@ async fn a_full_room_is_403_with_its_text_on_the_websocket_and_on_validate() {
     assert_eq!(refused, (StatusCode::FORBIDDEN, text.to_owned()));
     let (status, body) = server.get("/rtc/validate", "bob").await;
     assert_eq!((&*status, &*body), ("HTTP/1.1 403 Forbidden", text));
+}
+
+#[tokio::test]
+async fn the_metadata_of_a_token_has_the_limit_of_a_joins() {
+    let server = Server::start(
+        "limit: {max_metadata_size: 4, max_attributes_size: 4}",
+        |_| {},
+    );
+    let join = async |metadata: &str, key: &str, query: &str| {
+        let claims = Claims {
+            metadata: metadata.to_owned(),
+            attributes: [(key.to_owned(), "v".to_owned())].into(),
+            ..server.claims("alice")
+        };
+        let path = format!("/rtc?protocol=16{query}");
+        let opened = server.open(&path, &server.signed(&claims)).await;
+        opened
+            .map(drop)
+            .map_err(|(status, text)| (status.as_u16(), text))
+    };
+    assert_eq!(join("m", "k", "").await, Ok(()));
+    let refused = |what: &str| Err((400, format!("{what} size exceeds its limit")));
+    assert_eq!(join("large", "k", "").await, refused("metadata"));
+    assert_eq!(join("m", "long", "").await, refused("attributes"));
+}
+
+#[tokio::test]
+async fn a_tokens_own_words_on_its_room_win_over_its_preset() {
+    let yaml = "room: {room_configurations: {small: {max_participants: 2, departure_timeout: 7}}}";
+    let server = Server::start(yaml, |_| {});
+    let join = async |config: serde_json::Value| {
+        let claims = Claims {
+            room_preset: "small".to_owned(),
+            room_config: Some(config),
+            ..server.claims("alice")
+        };
+        let opened = server
+            .open("/rtc?protocol=16", &server.signed(&claims))
+            .await;
+        opened.map(Client)
+    };
+    let (status, text) = join(serde_json::json!({"maxParticipants": "many"}))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(
+        text.starts_with("invalid authorization token: roomConfig: "),
+        "{text}"
+    );
+    let config = serde_json::json!({"maxParticipants": 3, "metadata": "m", "agents": null});
+    let mut alice = join(config).await.ok().unwrap();
+    let signal_response::Message::Join(join) = alice.next().await else {
+        panic!("the first message is join");
+    };
+    let room = join.room.unwrap();
+    let told = (
+        room.max_participants,
+        room.departure_timeout,
+        room.metadata.as_str(),
+    );
+    assert_eq!(told, (3, 7, "m"));
 }
 
 #[tokio::test]

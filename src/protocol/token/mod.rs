@@ -4,6 +4,8 @@
 //! Texts of faults are those of livekit 1.13.5 (`pkg/service/auth.go`) and golang-jwt: clients and people search for them.
 
 use crate::config::Keys;
+use crate::protocol::livekit::RoomConfiguration;
+use crate::protocol::protojson;
 use crate::secret::Secret;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -179,6 +181,9 @@ pub enum TokenFault {
     /// Not three parts of base64url, or what is in them is not a token's JSON.
     #[error("invalid authorization token")]
     Malformed,
+    /// `roomConfig` is no `RoomConfiguration`.
+    #[error("invalid authorization token: roomConfig: {0}")]
+    RoomConfig(String),
     /// Signed in another way than HS256.
     #[error(
         "invalid authorization token: token signature is invalid: signing method {0} is invalid"
@@ -230,6 +235,7 @@ pub fn verify(now_unix: u64, token: &str, keys: &Keys) -> Result<(Claims, String
 
     let mut claims: Claims =
         serde_json::from_value(without_nulls(data.claims)).map_err(|_| TokenFault::Malformed)?;
+    claims.room_configuration()?;
     if claims.exp == 0 {
         return Err(TokenFault::ExpiryMissing);
     }
@@ -257,6 +263,16 @@ impl Claims {
     /// When the token was issued, as far as it says so: seconds since 1970, or 0.
     pub fn issued(&self) -> u64 {
         self.nbf.max(self.iat)
+    }
+
+    /// What the token says of a room that its join creates.
+    pub fn room_configuration(&self) -> Result<Option<RoomConfiguration>, TokenFault> {
+        let Some(value) = &self.room_config else {
+            return Ok(None);
+        };
+        protojson::read(value.to_string().as_bytes())
+            .map(Some)
+            .map_err(|error| TokenFault::RoomConfig(error.to_string()))
     }
 
     /// Claims of a participant who may join, publish and subscribe.
