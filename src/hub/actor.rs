@@ -1,6 +1,6 @@
 //! The task of one room: inputs in, outputs carried out, nothing decided.
 
-use super::counters::Counters;
+use super::counters::{Counters, Tracks};
 use super::directory::Directory;
 use super::forwarding::{Forwards, Guest};
 use super::inbox::{Signals, Switch, inbox};
@@ -121,6 +121,7 @@ pub(super) struct Actor {
     pub(super) webhooks: webhook::Handle,
     pub(super) agents: agent::Handle,
     pub(super) counters: Arc<Counters>,
+    pub(super) tracks: Tracks,
     pub(super) directory: Directory,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) clock: Clock,
@@ -343,6 +344,7 @@ impl Actor {
             self.net.wake(worker);
         }
         self.counters.add_faults(self.room.take_faults());
+        self.tracks.set(self.room.track_count());
         self.listed.refresh(&self.room);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::protocol::livekit::{TrackInfo, TrackType, WebhookEvent};
 use crate::room::{Fault, Faults};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters that only grow.
@@ -16,6 +17,41 @@ pub(super) struct Counters {
     pub(super) messages_in: AtomicU64,
     pub(super) messages_out: AtomicU64,
     faults: [AtomicU64; Fault::ALL.len()],
+    /// Tracks that come in and go out right now, of all rooms.
+    tracks: AtomicU64,
+}
+
+/// One room's part of the tracks; none any more when it is dropped.
+#[derive(Debug)]
+pub(super) struct Tracks {
+    counters: Arc<Counters>,
+    count: u64,
+}
+
+impl Tracks {
+    pub(super) fn new(counters: &Arc<Counters>) -> Self {
+        Self {
+            counters: Arc::clone(counters),
+            count: 0,
+        }
+    }
+
+    /// So many are there now.
+    pub(super) fn set(&mut self, count: u64) {
+        let before = std::mem::replace(&mut self.count, count);
+        if before != count {
+            // The sum never goes below zero: each part takes away what it has added.
+            self.counters
+                .tracks
+                .fetch_add(count.wrapping_sub(before), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Tracks {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 /// The counters at one moment.
@@ -56,6 +92,11 @@ impl Counters {
             _ => return,
         };
         Self::count(counter);
+    }
+
+    /// Tracks that come in and go out right now, of all rooms.
+    pub(super) fn tracks(&self) -> u64 {
+        self.tracks.load(Ordering::Relaxed)
     }
 
     /// Adds what a room has counted.

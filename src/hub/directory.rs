@@ -1,7 +1,7 @@
 //! Names of rooms and the way to each room's task.
 
 use super::actor::{ASKS, Actor, Ask, Calls, Listed};
-use super::counters::{Counted, Counters};
+use super::counters::{Counted, Counters, Tracks};
 use super::forwarding::{self, Guest};
 use super::moving::{self, Immigrant};
 use super::revoked::{self, Revoked};
@@ -469,6 +469,11 @@ impl Hub {
                 {
                     return refuse(ask, JoinError::TokenRevoked);
                 }
+                let limit = u64::from(self.settings.limits.num_tracks);
+                // Who resumes has its tracks already.
+                if limit > 0 && join.resume.is_none() && self.counters.tracks() >= limit {
+                    return refuse(ask, JoinError::NodeFull("tracks"));
+                }
                 name
             }
             Ask::Call { call, .. } => RoomName::from(call.room()),
@@ -650,6 +655,7 @@ impl Hub {
             webhooks: self.webhooks.clone(),
             agents: self.agents.clone(),
             counters: Arc::clone(&self.counters),
+            tracks: Tracks::new(&self.counters),
             directory,
             asks: receiver,
             clock: self.clock,

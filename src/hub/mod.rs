@@ -30,7 +30,7 @@ pub enum JoinError {
     /// 403.
     #[error("room {0} is full: {1} of {1} participants are there")]
     RoomFull(String, u32),
-    /// 403.
+    /// 403: as many tracks as `limit.num_tracks` allows are there.
     #[error("this server is full: {0}")]
     NodeFull(&'static str),
     /// 401: metadata or attributes in the join without the grant.

@@ -29,6 +29,11 @@ impl Census {
 }
 
 impl Room {
+    /// Tracks that come in and go out right now (livekit 1.13.5 compares their sum with `limit.num_tracks`).
+    pub fn track_count(&self) -> u64 {
+        (self.ups.len() + self.downs.len()) as u64
+    }
+
     /// What this room holds right now.
     pub fn census(&self) -> Census {
         let mut census = Census {

@@ -10,10 +10,11 @@ use parlor::clock::Clock;
 use parlor::hub;
 use parlor::protocol::livekit::participant_info::State;
 use parlor::protocol::livekit::{
-    ClientInfo, CreateRoomRequest, DeleteRoomRequest, DisconnectReason, ForwardParticipantRequest,
-    JoinRequest, JoinResponse, LeaveRequest, ListParticipantsRequest, MoveParticipantRequest,
-    ParticipantInfo, Ping, RoomMovedResponse, RoomParticipantIdentity, SignalRequest,
-    SignalResponse, UpdateParticipantRequest, WrappedJoinRequest, signal_request, signal_response,
+    AddTrackRequest, ClientInfo, CreateRoomRequest, DeleteRoomRequest, DisconnectReason,
+    ForwardParticipantRequest, JoinRequest, JoinResponse, LeaveRequest, ListParticipantsRequest,
+    MoveParticipantRequest, ParticipantInfo, Ping, RoomMovedResponse, RoomParticipantIdentity,
+    SignalRequest, SignalResponse, UpdateParticipantRequest, WrappedJoinRequest, signal_request,
+    signal_response,
 };
 use parlor::protocol::token::{self, Claims};
 use parlor::room::Fault;
@@ -322,6 +323,38 @@ async fn a_tokens_own_words_on_its_room_win_over_its_preset() {
         room.metadata.as_str(),
     );
     assert_eq!(told, (3, 7, "m"));
+}
+
+#[tokio::test]
+async fn a_server_with_as_many_tracks_as_it_may_have_takes_nobody_in_whatever_the_room() {
+    let server = Server::start("limit: {num_tracks: 1}", |_| {});
+    let (mut alice, _) = server.join("alice").await;
+    let track = AddTrackRequest {
+        cid: "c".to_owned(),
+        ..Default::default()
+    };
+    alice.send(signal_request::Message::AddTrack(track)).await;
+    let published = |message| match message {
+        signal_response::Message::TrackPublished(_) => Some(()),
+        _ => None,
+    };
+    alice.until(published).await;
+    let mut claims = server.claims("bob");
+    claims.video.as_mut().unwrap().room = "other".to_owned();
+    let token = server.signed(&claims);
+    let text = "this server is full: tracks";
+    let refused = server.open("/rtc", &token).await.err().unwrap();
+    assert_eq!(refused, (StatusCode::FORBIDDEN, text.to_owned()));
+    let (status, body) = server.get("/rtc/validate", "bob").await;
+    assert_eq!((&*status, &*body), ("HTTP/1.1 403 Forbidden", text));
+
+    drop(alice);
+    let again = async {
+        while server.open("/rtc", &token).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("there is room again");
 }
 
 #[tokio::test]
