@@ -13,6 +13,7 @@ use rustls::{Error, InconsistentKeys};
 use std::sync::Arc;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
+use x509_cert::time::Validity;
 
 /// What a TLS listener needs, and what people want to know of it.
 #[derive(Debug, Clone)]
@@ -57,6 +58,36 @@ impl Fault {
 
 /// The pair out of two PEM texts: the chain, the server's own certificate first, and its key.
 pub fn check(certificate: &str, key: &str) -> Result<Checked, Fault> {
+    let (chain, validity) = chain(certificate)?;
+    let private = private_key(key)?;
+    let certified =
+        CertifiedKey::from_der(chain, private, &default_provider()).map_err(|error| {
+            if error == Error::InconsistentKeys(InconsistentKeys::KeyMismatch) {
+                Fault::Mismatch
+            } else if key.contains("ENCRYPTED") {
+                Fault::Locked
+            } else {
+                Fault::NoKey
+            }
+        })?;
+    Ok(Checked {
+        certified: Arc::new(certified),
+        not_before: validity.not_before.to_unix_duration().as_secs(),
+        not_after: validity.not_after.to_unix_duration().as_secs(),
+    })
+}
+
+/// What is wrong with each text whatever the other one is.
+pub(crate) fn faults<'a>(
+    certificate: Option<&'a str>,
+    key: Option<&'a str>,
+) -> impl Iterator<Item = Fault> + use<'a> {
+    let certificate = certificate.and_then(|text| chain(text).err());
+    let key = key.and_then(|text| private_key(text).err());
+    certificate.into_iter().chain(key)
+}
+
+fn chain(certificate: &str) -> Result<(Vec<CertificateDer<'static>>, Validity), Fault> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|_| Fault::NoCertificate)?;
@@ -72,7 +103,11 @@ pub fn check(certificate: &str, key: &str) -> Result<Checked, Fault> {
         .tbs_certificate()
         .validity()
         .to_owned();
-    let private = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| {
+    Ok((chain, validity))
+}
+
+fn private_key(key: &str) -> Result<PrivateKeyDer<'static>, Fault> {
+    PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| {
         if key.contains("ENCRYPTED") {
             Fault::Locked
         } else if key.contains("BEGIN CERTIFICATE-----") {
@@ -80,21 +115,6 @@ pub fn check(certificate: &str, key: &str) -> Result<Checked, Fault> {
         } else {
             Fault::NoKey
         }
-    })?;
-    let certified =
-        CertifiedKey::from_der(chain, private, &default_provider()).map_err(|error| {
-            if error == Error::InconsistentKeys(InconsistentKeys::KeyMismatch) {
-                Fault::Mismatch
-            } else if key.contains("ENCRYPTED") {
-                Fault::Locked
-            } else {
-                Fault::NoKey
-            }
-        })?;
-    Ok(Checked {
-        certified: Arc::new(certified),
-        not_before: validity.not_before.to_unix_duration().as_secs(),
-        not_after: validity.not_after.to_unix_duration().as_secs(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::flat::Flat;
 use super::{text_of, url};
-use crate::config::certificate::{check, day};
+use crate::config::certificate::{Fault, check, day, faults};
 use crate::config::{Public, Tls};
 use crate::options::File;
 use crate::options::addon::{Addon, CERTIFICATE, KEY, is_below};
@@ -46,26 +46,26 @@ pub(super) fn tls(
     };
     let certificate_text = read("cert_file", &paths.0.display().to_string(), "certificate");
     let key_text = read("pkey_file", &paths.1.display().to_string(), "private key");
-    let checked = match check(certificate_text?, key_text?) {
-        Ok(checked) => checked,
-        Err(fault) => {
-            let (option, path, remedy) = if fault.is_of_certificate() {
-                (
-                    "cert_file",
-                    &paths.0,
-                    "type the name of the PEM file with the certificate and its chain",
-                )
-            } else {
-                (
-                    "pkey_file",
-                    &paths.1,
-                    "type the name of the PEM file with the key that was made for cert_file",
-                )
-            };
-            flat.problem(option, format!("{}: {fault}", path.display()), remedy);
-            return None;
-        }
+    let mut complain = |fault: Fault| {
+        let (option, path, remedy) = if fault.is_of_certificate() {
+            (
+                "cert_file",
+                &paths.0,
+                "type the name of the PEM file with the certificate and its chain",
+            )
+        } else {
+            (
+                "pkey_file",
+                &paths.1,
+                "type the name of the PEM file with the key that was made for cert_file",
+            )
+        };
+        flat.problem(option, format!("{}: {fault}", path.display()), remedy);
     };
+    // Each on its own first: both may be wrong.
+    faults(certificate_text, key_text).for_each(&mut complain);
+    // What is told twice is one problem.
+    let checked = check(certificate_text?, key_text?).map_err(complain).ok()?;
     if checked.not_after <= addon.now {
         flat.warning(
             "cert_file",
