@@ -336,14 +336,37 @@ fn error_of(error: &CallError) -> Error {
             1401 => Code::NotFound,
             1402 => Code::Malformed,
             1403 | 1404 => Code::Unimplemented,
-            1500 | 1504 | 1505 => Code::Internal,
             1501 | 1502 => Code::Canceled,
             1503 => Code::Unavailable,
-            _ => Code::Unknown,
+            // 1500, 1504, 1505, and the method's own.
+            _ => Code::Internal,
         },
         CallError::Stopping => Code::Unavailable,
         CallError::RoomFull(_) | CallError::TooMany(_) => Code::ResourceExhausted,
         CallError::Unimplemented(text) => return Error::new(Code::Unimplemented, *text),
     };
     Error::service(code, &error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_called_method_answers_by_a_code_of_its_own_is_internal() {
+        for (code, status) in [(7, 500), (1500, 500), (1401, 404), (1503, 503), (1506, 500)] {
+            let fault = CallError::Rpc {
+                code,
+                message: "m".to_owned(),
+                data: String::new(),
+            };
+            let error = error_of(&fault);
+            assert_eq!(error.status(), status, "{code}");
+            assert_eq!(
+                status == 500,
+                error.body().contains(r#""internal""#),
+                "{code}"
+            );
+        }
+    }
 }

@@ -535,7 +535,10 @@ impl Hub {
         let request = match call {
             Call::CreateRoom(request) => request,
             Call::Expect { .. } if self.settings.defaults.auto_create => return Ok(Vec::new()),
-            _ => return Err(Box::new(call.without_room())),
+            _ => {
+                let checked = call.check(&self.settings.limits);
+                return Err(Box::new(checked.and_then(|()| call.without_room())));
+            }
         };
         let own = room::configuration_of(&self.settings.limits, request)
             .map_err(|error| Box::new(Err(error)))?;

@@ -153,6 +153,28 @@ impl Call {
         }
     }
 
+    /// Whether its arguments are what they may be, be the room there or not (livekit 1.13.5 looks at them first).
+    pub fn check(&self, limits: &Limits) -> Result<(), CallError> {
+        match self {
+            Self::CreateRoom(request) => configuration_of(limits, request).map(drop),
+            Self::PerformRpc(request) if request.destination_identity.is_empty() => {
+                let text = "destination identity is required";
+                Err(CallError::Invalid(text.to_owned()))
+            }
+            Self::UpdateParticipant(request) => {
+                let max = limits.max_participant_name_length;
+                if max > 0 && request.name.chars().nth(max).is_some() {
+                    let text = format!("participant name length exceeds limits: max length {max}");
+                    return Err(CallError::Invalid(text));
+                }
+                check_metadata(limits, &request.metadata)?;
+                check_attributes(limits, &request.attributes)
+            }
+            Self::UpdateRoomMetadata(request) => check_metadata(limits, &request.metadata),
+            _ => Ok(()),
+        }
+    }
+
     /// What it returns when there is no such room.
     pub fn without_room(&self) -> Result<Answer, CallError> {
         match self {
@@ -270,13 +292,13 @@ impl Nonces {
 impl Room {
     /// Does what a call asks for.
     pub fn handle_call(&mut self, now: Now, id: CallId, call: Call) {
+        if let Err(error) = call.check(&self.settings.limits) {
+            return self.answer_call(id, Err(error));
+        }
         let answer = match call {
-            Call::CreateRoom(request) => {
-                // What is too large is so for a room that is there, too.
-                configuration_of(&self.settings.limits, &request).map(|_| {
-                    self.await_anew(now);
-                    Answer::Room(self.snapshot())
-                })
+            Call::CreateRoom(_) => {
+                self.await_anew(now);
+                Ok(Answer::Room(self.snapshot()))
             }
             Call::DeleteRoom(_) => {
                 self.delete(now);
@@ -305,7 +327,7 @@ impl Room {
             }),
             Call::SendData(request) => self.send_data_of_server(now, request),
             Call::UpdateParticipant(request) => self.update_participant(now, request),
-            Call::UpdateRoomMetadata(request) => self.update_metadata(now, request),
+            Call::UpdateRoomMetadata(request) => Ok(self.update_metadata(now, request)),
             Call::UpdateSubscriptions(request) => self.update_subscriptions(now, request),
         };
         self.answer_call(id, answer);
@@ -372,7 +394,11 @@ impl Room {
         request: UpdateParticipantRequest,
     ) -> Result<Answer, CallError> {
         let seat = self.resident(&request.identity)?;
-        self.check_update(seat, &request)?;
+        // What it has beside these counts too.
+        let attributes = self.merged_attributes(seat, &request.attributes);
+        if !request.attributes.is_empty() {
+            check_attributes(&self.settings.limits, &attributes)?;
+        }
         if !request.name.is_empty() {
             self.change_claims(now, seat, |claims| &mut claims.name, request.name);
         }
@@ -380,38 +406,12 @@ impl Room {
             self.change_claims(now, seat, |claims| &mut claims.metadata, request.metadata);
         }
         if !request.attributes.is_empty() {
-            let attributes = self.merged_attributes(seat, &request.attributes);
             self.change_claims(now, seat, |claims| &mut claims.attributes, attributes);
         }
         if let Some(permission) = &request.permission {
             self.set_permission(now, seat, Permission::from_proto(permission));
         }
         Ok(self.participant_answer(seat))
-    }
-
-    fn check_update(
-        &self,
-        seat: Seat,
-        request: &UpdateParticipantRequest,
-    ) -> Result<(), CallError> {
-        let limits = &self.settings.limits;
-        let max = limits.max_participant_name_length;
-        if max > 0 && request.name.chars().nth(max).is_some() {
-            let text = format!("participant name length exceeds limits: max length {max}");
-            return Err(CallError::Invalid(text));
-        }
-        check_metadata(limits, &request.metadata)?;
-        let max = limits.max_attributes_size;
-        let size: usize = self
-            .merged_attributes(seat, &request.attributes)
-            .iter()
-            .map(|(key, value)| key.len() + value.len())
-            .sum();
-        if max > 0 && !request.attributes.is_empty() && size > max {
-            let text = format!("attributes size exceeds limits: max size {max}");
-            return Err(CallError::Invalid(text));
-        }
-        Ok(())
     }
 
     /// The present attributes with new ones set, and those taken out whose new value is empty.
@@ -453,16 +453,11 @@ impl Room {
         self.refresh_token(now, seat);
     }
 
-    fn update_metadata(
-        &mut self,
-        now: Now,
-        request: UpdateRoomMetadataRequest,
-    ) -> Result<Answer, CallError> {
-        check_metadata(&self.settings.limits, &request.metadata)?;
+    fn update_metadata(&mut self, now: Now, request: UpdateRoomMetadataRequest) -> Answer {
         self.info.metadata = request.metadata;
         self.tell_counts(now);
         self.agents_of_change();
-        Ok(Answer::Room(self.info.clone()))
+        Answer::Room(self.info.clone())
     }
 
     fn update_subscriptions(

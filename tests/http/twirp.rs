@@ -261,7 +261,7 @@ async fn participants_are_shown_changed_and_removed_as_recorded() {
 
 #[tokio::test]
 async fn what_cannot_be_done_is_told_by_status_and_body() {
-    let server = Server::start("");
+    let server = Server::start("limit: {max_metadata_size: 16}");
     let _alice = server.join("hall", "alice", now()).await.unwrap();
     let nobody = r#"{"code":"not_found","msg":"twirp error unknown: participant does not exist"}"#;
     let nowhere =
@@ -358,6 +358,27 @@ async fn what_cannot_be_done_is_told_by_status_and_body() {
             json!({"destinationIdentity": "zoe", "method": "m"}),
             404,
             r#"{"code":"not_found","msg":"twirp error unknown: RpcError 1401: Recipient not found"}"#,
+        ),
+        (
+            "PerformRpc",
+            "nowhere",
+            json!({"method": "m"}),
+            400,
+            r#"{"code":"invalid_argument","msg":"twirp error unknown: destination identity is required"}"#,
+        ),
+        (
+            "UpdateParticipant",
+            "hall",
+            json!({"identity": "zoe", "metadata": "more than sixteen"}),
+            400,
+            r#"{"code":"invalid_argument","msg":"twirp error unknown: metadata size exceeds limits: max size 16"}"#,
+        ),
+        (
+            "UpdateRoomMetadata",
+            "nowhere",
+            json!({"metadata": "more than sixteen"}),
+            400,
+            r#"{"code":"invalid_argument","msg":"twirp error unknown: metadata size exceeds limits: max size 16"}"#,
         ),
         (
             "GetParticipant",
@@ -488,7 +509,7 @@ async fn a_token_that_does_not_grant_it_is_401() {
         ("RoomService/UpdateSubscriptions", vec![&admin, &moves], 404),
         ("RoomService/SendData", vec![&admin, &moves], 404),
         ("RoomService/UpdateRoomMetadata", vec![&admin, &moves], 404),
-        ("RoomService/PerformRpc", vec![&admin, &moves], 404),
+        ("RoomService/PerformRpc", vec![&admin, &moves], 400),
         ("RoomService/ForwardParticipant", vec![&moves], 404),
         ("RoomService/MoveParticipant", vec![&moves], 404),
         (

@@ -47,8 +47,6 @@ pub enum Code {
     Unavailable,
     /// Not here.
     Unimplemented,
-    /// Anything else.
-    Unknown,
 }
 
 impl Code {
@@ -68,7 +66,6 @@ impl Code {
             Self::Unauthenticated => "unauthenticated",
             Self::Unavailable => "unavailable",
             Self::Unimplemented => "unimplemented",
-            Self::Unknown => "unknown",
         }
     }
 
@@ -82,7 +79,7 @@ impl Code {
             Self::AlreadyExists => 409,
             Self::FailedPrecondition => 412,
             Self::ResourceExhausted => 429,
-            Self::Internal | Self::Unknown => 500,
+            Self::Internal => 500,
             Self::Unimplemented => 501,
             Self::Unavailable => 503,
         }
