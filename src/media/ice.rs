@@ -36,12 +36,14 @@ const MAX_LEARNED: usize = 128;
 const MOVED: Duration = Duration::from_millis(700);
 /// The same where we nominate, and only see that the peer checks elsewhere; checks are up to 3 s apart.
 const LEFT: Duration = Duration::from_secs(4);
-/// Where the selected path works and nothing is left to try, our own checks wait until no message has come on it for this
-/// long. What the peer sends is authentic too, and browsers check every 2.5 s, so that both ends need not (consent by
+/// Where the selected path has answered and nothing is left to try, our own checks wait until no message has come on it
+/// for this long. What the peer sends is authentic too, and browsers check every 2.5 s, so that both ends need not (consent by
 /// the peer's requests, as a lite agent has it). Below [`LEFT`] by more than a round trip.
 const REST: Duration = Duration::from_secs(3);
 /// The agent has nothing left to try when its next check is this far away; those of open questions are closer.
 const CALM: Duration = Duration::from_secs(1);
+/// How a check begins (RFC 8489 §5).
+const BINDING_REQUEST: [u8; 2] = [0, 1];
 /// Messages that wait for a flush.
 const MAX_OUT: usize = 64;
 
@@ -78,6 +80,10 @@ pub(super) struct Ice {
     mapped: Vec<SocketAddr>,
     deadline: Option<Instant>,
     restarting: bool,
+    /// Our latest check on the selected path that has no answer, by its transaction.
+    asked: Option<[u8; 12]>,
+    /// A check of ours was answered since that path was selected: where we nominate, the peer knows.
+    is_confirmed: bool,
     /// The agent's next check can wait for silence ([`REST`]).
     rests: bool,
 }
@@ -125,6 +131,8 @@ impl Ice {
             mapped: Vec::new(),
             deadline: None,
             restarting: false,
+            asked: None,
+            is_confirmed: false,
             rests: false,
         };
         let mut candidates: Vec<_> = candidates.iter().collect();
@@ -245,6 +253,10 @@ impl Ice {
             self.begin_anew(now);
         }
         let is_answer = message.is_successful_binding_response();
+        if is_answer && self.asked.is_some() && self.asked == transaction(datagram) {
+            self.asked = None;
+            self.is_confirmed = true;
+        }
         let base = self.learn(path);
         if let Some(mapped) = message.mapped_address()
             && !self.mapped.contains(&mapped)
@@ -297,7 +309,8 @@ impl Ice {
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.agent.handle_timeout(now);
         self.collect(now);
-        self.rests = self.selected.is_some()
+        self.rests = self.is_confirmed
+            && self.asked.is_none()
             && !self.restarting
             && !self.is_cut_off
             && self.agent.state().is_connected()
@@ -321,6 +334,8 @@ impl Ice {
                 if self.selected.replace(place) != Some(place) {
                     self.selected_heard = Some(now);
                 }
+                self.asked = None;
+                self.is_confirmed = false;
                 self.restarting = false;
             }
         }
@@ -329,6 +344,9 @@ impl Ice {
             if let Some(place) = place
                 && self.out.len() < MAX_OUT
             {
+                if self.selected == Some(place) && transmit.contents[..2] == BINDING_REQUEST {
+                    self.asked = transaction(&transmit.contents);
+                }
                 self.out
                     .push_back((place.path, Vec::from(transmit.contents)));
             }
@@ -434,6 +452,8 @@ impl Ice {
         }
         self.learned = 0;
         self.mapped.clear();
+        self.asked = None;
+        self.is_confirmed = false;
     }
 
     /// The path between a base and an address of the peer, as the agent names them.
@@ -533,6 +553,11 @@ impl Ice {
         self.bases.push(base);
         self.bases.len() - 1
     }
+}
+
+/// The id of a STUN message's transaction (RFC 8489 §5).
+fn transaction(message: &[u8]) -> Option<[u8; 12]> {
+    message.get(8..20)?.try_into().ok()
 }
 
 /// `false` when the agent does not like the address: a link-local one.

@@ -447,6 +447,32 @@ fn a_peer_that_checks_is_not_checked_and_a_silent_one_is() {
     }
 }
 
+/// A browser that was not told of the path goes on checking; that we hear it is no sign that it has heard us.
+#[test]
+fn a_lost_nomination_is_repeated_though_the_peer_goes_on_checking() {
+    for seed in 0..60 {
+        let bad = Link {
+            loss: 0.35,
+            ..Link::default()
+        };
+        let mut lab = Lab::new(
+            seed,
+            bad,
+            Options {
+                server_offers: true,
+                ..Options::default()
+            },
+        );
+        lab.run(ms(500));
+        lab.set_link(seed, Link::default());
+        for _ in 0..20 {
+            lab.repeat_check();
+            lab.run(ms(300));
+        }
+        assert!(lab.transport(Side::Client).is_connected(), "seed {seed}");
+    }
+}
+
 #[test]
 fn a_peer_whose_address_is_mapped_anew_is_followed() {
     for server_offers in [false, true] {
