@@ -9,7 +9,7 @@ use super::outbox::{OutboxSender, outbox};
 use super::{Inbound, JoinError, Session};
 use crate::agent;
 use crate::clock::Clock;
-use crate::ids::{RoomName, WorkerId};
+use crate::ids::RoomName;
 use crate::net;
 use crate::plan::{Command, Event};
 use crate::protocol::join::Join;
@@ -297,10 +297,8 @@ impl Actor {
         }
     }
 
-    /// Carries out what the room decided. A worker is woken once for all that it is to do: to wake it costs it and this
-    /// thread more than most commands.
+    /// Carries out what the room decided.
     pub(super) async fn carry_out(&mut self, ways: &mut Ways) {
-        let mut addressed: Option<WorkerId> = None;
         while let Some(output) = self.room.poll() {
             match output {
                 Output::Signal(session, message) => {
@@ -331,17 +329,11 @@ impl Actor {
                 // The keeper of agents waits for nobody, so this is soon done.
                 Output::Agent(fact) => self.agents.tell(fact).await,
                 Output::Net(worker, command) => {
-                    if let Some(before) = addressed.replace(worker).filter(|w| *w != worker) {
-                        self.net.wake(before);
-                    }
                     self.net
-                        .put(worker, complete(command, &ways.events_in))
+                        .send(worker, complete(command, &ways.events_in))
                         .await;
                 }
             }
-        }
-        if let Some(worker) = addressed {
-            self.net.wake(worker);
         }
         self.counters.add_faults(self.room.take_faults());
         self.tracks.set(self.room.track_count());

@@ -180,22 +180,10 @@ struct Seat {
 impl Seat {
     /// Waits while the worker has too much to do. Nothing happens when it has ended.
     async fn send(&self, input: Input) {
-        self.put(input).await;
-        self.doorbell.ring();
-    }
-
-    /// The same without waking the worker, unless it has too much to do.
-    async fn put(&self, input: Input) {
-        let sent = match self.inputs.try_send(input) {
-            Err(mpsc::error::TrySendError::Full(input)) => {
-                self.doorbell.ring();
-                self.inputs.send(input).await.is_ok()
-            }
-            sent => sent.is_ok(),
-        };
-        if !sent {
+        if self.inputs.send(input).await.is_err() {
             tracing::debug!("a command to a worker that has ended");
         }
+        self.doorbell.ring();
     }
 }
 
@@ -357,21 +345,8 @@ impl Handle {
 
     /// Hands a command to a worker; waits while 1024 wait for it. Nothing happens after [`Net::stop`].
     pub async fn send(&self, worker: WorkerId, command: Command) {
-        self.put(worker, command).await;
-        self.wake(worker);
-    }
-
-    /// The same for all but the last of a series: the worker need not hear of it before [`Self::wake`].
-    pub async fn put(&self, worker: WorkerId, command: Command) {
         if let Some(seat) = self.seat(worker) {
-            seat.put(Input::Command(command)).await;
-        }
-    }
-
-    /// Wakes a worker for what was left for it.
-    pub fn wake(&self, worker: WorkerId) {
-        if let Some(seat) = self.seat(worker) {
-            seat.doorbell.ring();
+            seat.send(Input::Command(command)).await;
         }
     }
 
