@@ -37,8 +37,8 @@ const MOVED: Duration = Duration::from_millis(700);
 /// The same where we nominate, and only see that the peer checks elsewhere; checks are up to 3 s apart.
 const LEFT: Duration = Duration::from_secs(4);
 /// Where the selected path has answered and nothing is left to try, our own checks wait until no message has come on it
-/// for this long. What the peer sends is authentic too, and browsers check every 2.5 s, so that both ends need not (consent by
-/// the peer's requests, as a lite agent has it). Below [`LEFT`] by more than a round trip.
+/// for this long. What the peer sends is authentic too, and browsers check every 2.5 s, so that both ends need not
+/// (consent by the peer's requests, as a lite agent has it). Below [`LEFT`] by more than a round trip.
 const REST: Duration = Duration::from_secs(3);
 /// The agent has nothing left to try when its next check is this far away; those of open questions are closer.
 const CALM: Duration = Duration::from_secs(1);
