@@ -314,7 +314,7 @@ pub struct DownTrackPlan {
 pub struct Wanted {
     /// `true`: send nothing (settings `disabled`).
     pub paused: bool,
-    /// Highest spatial layer to send; 255: whatever there is.
+    /// Highest encoding to send, or highest spatial layer where one encoding holds several; 255: whatever there is.
     pub max_spatial: u8,
     /// Highest temporal layer to send; 255: all.
     pub max_temporal: u8,

@@ -36,6 +36,10 @@ pub struct Facts {
     pub key_frame: bool,
     /// First packet of a frame.
     pub frame_start: bool,
+    /// Last packet of a frame, of one spatial layer where an encoding holds several.
+    pub frame_end: bool,
+    /// Spatial layer within the encoding (SVC); 0 for what has none, or does not tell.
+    pub svc_layer: u8,
     /// Temporal layer, 0 when there is none.
     pub temporal: u8,
     /// A layer above can be taken up here.
@@ -289,6 +293,8 @@ mod tests {
             marker: false,
             key_frame: false,
             frame_start: false,
+            frame_end: false,
+            svc_layer: 0,
             temporal: 0,
             switch_up: false,
             vp8: None,

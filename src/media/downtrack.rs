@@ -1,18 +1,19 @@
 //! One track as one subscriber gets it: which encoding, from which packet on, under which numbers.
 //!
 //! Owned by the plane, on the subscriber's worker; it reads a [`Feed`] and never learns whose. It decides and counts; the
-//! plane writes, seals and sends what it decided. Flow of a packet: the gate (paused, encoding, key frame, temporal
-//! layer), the format, the numbers ([`Munger`], [`Vp8Munger`]), the history. Behaviour of livekit 1.13.5
+//! plane writes, seals and sends what it decided. Flow of a packet: the gate (paused, encoding, key frame, spatial and
+//! temporal layer), the format, the numbers ([`Munger`], [`Vp8Munger`]), the history. Behaviour of livekit 1.13.5
 //! pkg/sfu/{forwarder,downtrack}.go.
 
 use super::cache::{Facts, Packet};
 use super::codec::{blank, vp8::Vp8Descriptor};
 use super::feed::Feed;
 use super::history::{History, Origin, Sent};
-use super::layer::{Limit, MAX_LAYERS};
+use super::layer::Limit;
 use super::munger::{Munger, Refusal};
 use super::mute::Filler;
 use super::quality::DownTally;
+use super::svc::Ladder;
 use super::timers::Armed;
 use super::vp8_munger::Vp8Munger;
 use crate::ids::PayloadType;
@@ -91,7 +92,7 @@ pub enum Withheld {
     NoFormat,
     /// It was sent before, or its place is gone.
     Late,
-    /// Padding only, or above the temporal layers wanted.
+    /// Padding only, or above the spatial or temporal layers wanted.
     Skipped,
 }
 
@@ -124,6 +125,8 @@ pub struct DownTrack {
     pub is_known: bool,
     /// What congestion leaves.
     pub limit: Limit,
+    /// Which spatial layers of the encoding go out.
+    pub ladder: Ladder,
     /// Packets and payload bytes sent.
     pub packets: u32,
     /// Payload bytes sent.
@@ -177,6 +180,7 @@ impl DownTrack {
             is_closing: false,
             is_known: false,
             limit: Limit::default(),
+            ladder: Ladder::default(),
             packets: 0,
             octets: 0,
             // Far from both ends: a receiver has to guess the rollover counter (RFC 3711 §3.3.1).
@@ -261,6 +265,12 @@ impl DownTrack {
         self.current
     }
 
+    /// The encoding that is sent now, or the highest of the spatial layers in it.
+    pub fn current_layer(&self) -> Option<u8> {
+        let encoding = self.current?;
+        Some(self.ladder.current().unwrap_or(encoding))
+    }
+
     /// Whether it wants packets at all.
     pub fn is_open(&self) -> bool {
         !self.wanted.paused && !self.is_closing
@@ -290,16 +300,19 @@ impl DownTrack {
         }
         self.review_at = now + REVIEW;
         let survey = feed.survey(now);
-        let highest = (0..MAX_LAYERS as u8)
-            .rev()
-            .find(|&layer| survey.live[usize::from(layer)])
-            .unwrap_or(0);
+        let svc = feed.svc_survey(now);
+        let highest = svc.unwrap_or(survey).highest().unwrap_or(0);
         if self.has_asked_in_vain && survey.live.contains(&true) {
             self.has_asked_in_vain = false;
             self.request_at = now;
         }
         self.limit.relax(now, highest);
         let most = self.wanted.max_spatial.min(self.limit.cap());
+        let waited = self.ladder.waits_for_key_frame();
+        self.ladder.allow(most, svc.as_ref());
+        if !waited && self.ladder.waits_for_key_frame() {
+            self.request_at = now;
+        }
         self.is_starved = survey.is_dead(self.current);
         let target = survey.choose(most, self.current);
         if target != self.target {
@@ -341,7 +354,9 @@ impl DownTrack {
             && self.is_open()
             && !feed.is_muted
             && self.target.is_some()
-            && (self.needs_key_frame || self.target != self.current)
+            && (self.needs_key_frame
+                || self.target != self.current
+                || self.ladder.waits_for_key_frame())
     }
 
     /// Decides on one packet of the feed.
@@ -374,7 +389,7 @@ impl DownTrack {
             self.begin(now, feed, facts);
         }
         self.newest_index = self.newest_index.max(facts.index);
-        if packet.payload().is_empty() || self.is_above(facts) {
+        if packet.payload().is_empty() || !self.ladder.passes(facts) || self.is_above(facts) {
             self.munger.leave_out(facts.index);
             if let Some(vp8) = &facts.vp8 {
                 self.vp8.leave_out(vp8);
@@ -397,6 +412,7 @@ impl DownTrack {
             Some(vp8) => Some(self.vp8.rewrite(vp8).ok_or(Withheld::Late)?),
             None => None,
         };
+        let marker = facts.marker || self.ladder.ends_picture(facts);
         let origin = Origin::Cached {
             index: facts.index,
             spatial: facts.spatial,
@@ -407,7 +423,7 @@ impl DownTrack {
                 numbers.seq,
                 origin,
                 numbers.timestamp,
-                facts.marker,
+                marker,
                 outlet.rtx,
                 vp8,
             );
@@ -420,7 +436,7 @@ impl DownTrack {
             out: numbers.seq,
             timestamp: numbers.timestamp,
             pt: outlet.pt,
-            marker: facts.marker,
+            marker,
             vp8,
             unwrap_red: outlet.unwrap_red,
             is_beginning,
@@ -468,6 +484,7 @@ impl DownTrack {
         }
         self.current = Some(facts.spatial);
         self.newest_index = facts.index;
+        self.ladder.begin();
         self.needs_key_frame = false;
         self.is_starved = false;
         self.temporal = self.wanted.max_temporal;
@@ -682,7 +699,7 @@ impl DownTrack {
             let round = now.saturating_duration_since(sent.1).saturating_sub(delay);
             self.rtt = Some(self.rtt.map_or(round, |old| (old * 7 + round) / 8));
         }
-        if let Some(current) = self.current {
+        if let Some(current) = self.current_layer() {
             self.limit.handle_loss(now, block.fraction_lost, current);
         }
     }
@@ -701,11 +718,8 @@ impl DownTrack {
             .tally
             .take(self.plan.down, self.packets, self.octets, rate);
         if feed.kind == Kind::Video && self.is_open() {
-            let live = feed.survey(now).live;
-            let most = (0..MAX_LAYERS as u8)
-                .rev()
-                .find(|&layer| live[usize::from(layer)])
-                .unwrap_or(0);
+            let layers = feed.svc_survey(now).unwrap_or_else(|| feed.survey(now));
+            let most = layers.highest().unwrap_or(0);
             report.held_back = most
                 .min(self.wanted.max_spatial)
                 .saturating_sub(self.limit.cap());

@@ -24,6 +24,8 @@ pub struct Stream {
     pub cache: Cache,
     /// Its life.
     pub activity: Activity,
+    /// The life of each of its spatial layers; empty while it has shown only one.
+    svc: Vec<Activity>,
     /// Its clock, from the publisher's sender reports.
     pub clock: Option<ClockMap>,
     /// The newest packet: when it came, its index and timestamp.
@@ -102,6 +104,7 @@ impl Feed {
             Box::new(Stream {
                 cache: Cache::new(self.kind),
                 activity: Activity::default(),
+                svc: Vec::new(),
                 clock: None,
                 newest: None,
             })
@@ -113,6 +116,13 @@ impl Feed {
         if stored == Stored::New {
             let len = parts.iter().map(|part| part.len()).sum();
             stream.activity.handle(now, facts.timestamp, len);
+            if facts.svc_layer > 0 || !stream.svc.is_empty() {
+                let layer = usize::from(facts.svc_layer).min(MAX_LAYERS - 1);
+                if layer >= stream.svc.len() {
+                    stream.svc.resize(layer + 1, Activity::default());
+                }
+                stream.svc[layer].handle(now, facts.timestamp, len);
+            }
             if facts.key_frame {
                 self.asked[usize::from(facts.spatial)] = None;
             }
@@ -173,8 +183,33 @@ impl Feed {
         )
     }
 
-    /// Their rates in bits a second.
+    /// Which spatial layers live; `None`: the track has several encodings, or one of a single layer.
+    pub fn svc_survey(&self, now: Instant) -> Option<Survey> {
+        let layers = self.svc()?;
+        Some(Survey::new(
+            now,
+            std::array::from_fn(|layer| layers.get(layer)),
+        ))
+    }
+
+    fn svc(&self) -> Option<&[Activity]> {
+        match &self.streams {
+            [Some(stream), None, None, None] if stream.svc.len() > 1 => Some(&stream.svc),
+            _ => None,
+        }
+    }
+
+    /// The rates of the encodings, or of spatial layers with those below them, in bits a second.
     pub fn rates(&self) -> [u64; MAX_LAYERS] {
+        if let Some(layers) = self.svc() {
+            let mut sum = 0;
+            return std::array::from_fn(|layer| {
+                let own = layers.get(layer).map_or(0, Activity::bitrate);
+                sum += own;
+                // One that is silent has no rate, as an encoding has none.
+                if own == 0 { 0 } else { sum }
+            });
+        }
         std::array::from_fn(|layer| {
             self.streams[layer]
                 .as_ref()

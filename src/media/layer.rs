@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Simulcast encodings of one track at most; browsers send three.
+/// Simulcast encodings of one track, or spatial layers of one encoding, at most; browsers send three.
 pub const MAX_LAYERS: usize = 4;
 
 /// A layer is dead after this time without a frame, or after three frame intervals when that is longer: its own, or
@@ -256,6 +256,13 @@ impl Survey {
             .or_else(|| allowed.clone().find(lives))
             .or_else(|| layers.clone().find(lives))
             .or(current)
+    }
+
+    /// The highest one that lives.
+    pub fn highest(&self) -> Option<u8> {
+        (0..MAX_LAYERS as u8)
+            .rev()
+            .find(|&layer| self.live[usize::from(layer)])
     }
 
     /// The layer that is sent has ended.

@@ -26,6 +26,7 @@ pub mod route;
 pub mod slab;
 pub mod srtp;
 pub mod stats;
+pub mod svc;
 pub mod timers;
 pub mod transport;
 pub mod twcc;

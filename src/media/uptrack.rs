@@ -218,6 +218,12 @@ impl UpTrack {
             state.descriptors.handle(descriptor).ok()
         };
         let frame_facts: FrameFacts = codec::facts(format, payload, header.marker, frame.as_ref());
+        // Without a descriptor only VP9 tells of every packet which layer it is part of.
+        let svc_layer = if frame.is_some() || format.codec == Codec::Vp9 {
+            frame_facts.spatial
+        } else {
+            0
+        };
         let vp8 = if format.codec == Codec::Vp8 {
             Vp8Descriptor::parse(payload).ok()
         } else {
@@ -251,6 +257,8 @@ impl UpTrack {
                 marker: header.marker,
                 key_frame: frame_facts.key_frame,
                 frame_start: frame_facts.frame_start,
+                frame_end: frame_facts.frame_end,
+                svc_layer,
                 temporal: frame_facts.temporal,
                 switch_up: frame_facts.switch_up,
                 vp8,

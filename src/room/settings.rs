@@ -53,8 +53,12 @@ impl TrackSettings {
     }
 
     /// In terms of layers, given those published (lowest first).
-    fn wanted(self, layers: &[VideoLayer], svc: bool) -> Wanted {
-        let max_spatial = if svc { ALL } else { self.spatial(layers) };
+    fn wanted(self, layers: &[VideoLayer]) -> Wanted {
+        // The last one announced stands for whatever is above it: a stream may hold more layers than its publisher told.
+        let max_spatial = match self.spatial(layers) {
+            last if usize::from(last) + 1 >= layers.len() => ALL,
+            layer => layer,
+        };
         // Three temporal layers of a 30 fps camera: 7.5, 15 and 30.
         let max_temporal = match self.fps {
             1..=8 => 0,
@@ -223,7 +227,7 @@ impl Room {
             .and_then(|publisher| self.publication(*publisher, sid));
         match (settings, track) {
             (Some(settings), Some(track)) if track.kind == Kind::Video => {
-                settings.wanted(track.layers(), track.is_svc())
+                settings.wanted(track.layers())
             }
             (Some(settings), Some(_)) => Wanted {
                 paused: settings.disabled,

@@ -72,7 +72,10 @@ pub fn facts(
     }
     if let Some(frame) = frame {
         return FrameFacts {
-            key_frame: frame.first_packet && frame.has_structure,
+            // A structure may come with the upper layers of a key frame too.
+            key_frame: frame.first_packet
+                && frame.has_structure
+                && frame.differences.as_slice().is_empty(),
             frame_start: frame.first_packet,
             frame_end: frame.last_packet,
             spatial: frame.spatial,

@@ -152,7 +152,7 @@ impl Plane {
                 continue;
             };
             let Some(current) = down
-                .current()
+                .current_layer()
                 .filter(|_| down.is_open() && feed.kind == Kind::Video)
             else {
                 continue;

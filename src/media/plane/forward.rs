@@ -80,6 +80,7 @@ impl<S: Sink> Outway<'_, S> {
         verdict: &Verdict,
         payload: &[u8],
     ) {
+        let mut rewritten = None;
         let draft = Draft {
             pt: verdict.pt,
             marker: verdict.marker,
@@ -88,7 +89,7 @@ impl<S: Sink> Outway<'_, S> {
             ssrc: down.plan.ssrc,
             mid: down.mid(),
             playout_delay: down.playout_delay(),
-            descriptor: packet.descriptor(),
+            descriptor: down.ladder.descriptor(packet, &mut rewritten),
             capture: packet.capture(),
             audio_level: packet.facts.audio_level,
             osn: None,
@@ -366,6 +367,7 @@ impl<S: Sink> Outway<'_, S> {
         ssrc: Ssrc,
     ) {
         let mut made = [0; MAX_MADE];
+        let mut rewritten = None;
         let (payload, descriptor, capture, vp8);
         match sent.origin {
             Origin::Cached { index, spatial } => {
@@ -373,7 +375,7 @@ impl<S: Sink> Outway<'_, S> {
                     return;
                 };
                 payload = packet.payload();
-                descriptor = packet.descriptor();
+                descriptor = down.ladder.descriptor(&packet, &mut rewritten);
                 capture = packet.capture();
                 vp8 = packet.facts.vp8.map(|was| was.len).zip(sent.vp8);
             }

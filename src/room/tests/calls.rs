@@ -216,7 +216,7 @@ fn a_joiner_gets_all_tracks_with_its_very_first_answer() {
         video.wanted,
         Wanted {
             paused: false,
-            max_spatial: 2,
+            max_spatial: 255,
             max_temporal: 255
         }
     );
@@ -365,7 +365,7 @@ fn settings_become_layers_after_a_moment_and_showing_again_at_once() {
         wanted(&mut call.lab),
         [Wanted {
             paused: false,
-            max_spatial: 2,
+            max_spatial: 255,
             max_temporal: 255
         }]
     );

@@ -203,6 +203,36 @@ async function dynacast(test) {
   await expectMedia(test, bob, 'alice');
 }
 
+/** One stream of three spatial layers: each watcher gets those that its element asks for. */
+async function spatialLayers(test, codec, openCarol) {
+  const browser = await test.chromium();
+  const roomOptions = { videoCaptureDefaults: { resolution: { width: 960, height: 540, frameRate: 20 } } };
+  const alice = await Page.join(test, browser, 'alice', { codec, roomOptions });
+  const bob = await Page.join(test, browser, 'bob', { publish: false });
+  const carol = await Page.join(test, await openCarol(browser), 'carol', { publish: false });
+  for (const page of [bob, carol]) {
+    await expectMedia(test, page, 'alice', { seconds: 1, fps: 5 });
+    await expectWidth(test, page, 'alice', 960);
+  }
+  const encodings = (await alice.call('sent')).filter((row) => row.kind === 'video').length;
+  test.check(encodings === 1, `alice sends ${encodings} encodings, not one of several layers`);
+  for (const [css, width] of [['width:160px;height:90px', 240], ['width:480px;height:270px', 480], ['width:160px;height:90px', 240]]) {
+    await bob.call('styleVideos', `${css};display:block`);
+    await expectWidth(test, bob, 'alice', width);
+    const bytes = async () => Promise.all([bob, carol].map(async (page) => (await page.track('alice', 'video')).bytes));
+    const before = await bytes();
+    await expectMedia(test, bob, 'alice', { fps: 5 });
+    await expectWidth(test, carol, 'alice', 960, 0);
+    const [bobs, carols] = (await bytes()).map((all, n) => all - before[n]);
+    test.figure(`share of bytes at width ${width}`, +(bobs / carols).toFixed(2));
+    test.check(bobs < carols * (width / 960), `bob gets ${bobs} bytes at width ${width}, carol ${carols} at 960`);
+  }
+  await bob.call('styleVideos', 'width:960px;height:540px;display:block');
+  await expectWidth(test, bob, 'alice', 960);
+  await expectMedia(test, bob, 'alice', { fps: 5 });
+  for (const page of [alice, bob, carol]) await page.leave();
+}
+
 /** The page that comes with `--dev`, in two tabs. */
 async function tryPage(test) {
   await test.startPages();
@@ -236,6 +266,8 @@ export const browserCases = [
   { name: 'firefox-v1', about: 'Firefox ESR and Chromium, one peer connection', timeout: 90, over: MOST, run: (t) => withFirefox(t, true) },
   { name: 'firefox-v0', about: 'Firefox ESR and Chromium, two peer connections', timeout: 90, over: ALL, run: (t) => withFirefox(t, false) },
   { name: 'dynacast', about: 'only the layers that somebody shows are sent', timeout: 90, run: dynacast },
+  { name: 'layers-vp9', about: 'three spatial layers in one stream of VP9, Chromium and Firefox', timeout: 120, run: (t) => spatialLayers(t, 'vp9', () => t.firefox()) },
+  { name: 'layers-av1', about: 'three spatial layers in one stream of AV1', timeout: 120, run: (t) => spatialLayers(t, 'av1', (browser) => browser) },
   { name: 'chromium-forward-v1', about: 'forwarded to another room, one peer connection', timeout: 120, run: (t) => forwarded(t, true) },
   { name: 'chromium-forward-v0', about: 'forwarded to another room, two peer connections', timeout: 120, run: (t) => forwarded(t, false) },
   { name: 'speakers', about: 'tones that come and go', timeout: 60, run: speakers },

@@ -462,4 +462,4 @@ pub fn rewrite(
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::media) mod tests;

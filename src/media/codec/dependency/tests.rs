@@ -2,20 +2,20 @@ use super::*;
 use proptest::prelude::*;
 
 /// Writes descriptors for tests, from the syntax of the specification.
-struct Draft {
+pub(in crate::media) struct Draft {
     bytes: Vec<u8>,
     at: usize,
 }
 
 impl Draft {
-    fn new() -> Self {
+    pub(in crate::media) fn new() -> Self {
         Self {
             bytes: vec![0; 512],
             at: 0,
         }
     }
 
-    fn bits(&mut self, count: u32, value: u32) -> &mut Self {
+    pub(in crate::media) fn bits(&mut self, count: u32, value: u32) -> &mut Self {
         for bit in (0..count).rev() {
             if (value >> bit) & 1 == 1 {
                 self.bytes[self.at / 8] |= 0x80 >> (self.at % 8);
@@ -25,11 +25,11 @@ impl Draft {
         self
     }
 
-    fn head(&mut self, id: u32, number: u32) -> &mut Self {
+    pub(in crate::media) fn head(&mut self, id: u32, number: u32) -> &mut Self {
         self.bits(1, 1).bits(1, 0).bits(6, id).bits(16, number)
     }
 
-    fn done(&self) -> Vec<u8> {
+    pub(in crate::media) fn done(&self) -> Vec<u8> {
         self.bytes[..self.at.div_ceil(8)].to_vec()
     }
 }

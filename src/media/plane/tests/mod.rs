@@ -6,6 +6,7 @@ mod lab;
 mod muting;
 mod quality;
 mod shared;
+mod svc;
 
 use super::*;
 use crate::ids::PayloadType;
