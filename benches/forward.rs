@@ -292,6 +292,7 @@ impl Scene {
                 },
                 playout_delay: None,
                 sif_trailer: Bytes::new(),
+                needs_packets: false,
             };
             let open = Command::OpenDown {
                 plan: Box::new(plan),

@@ -307,6 +307,8 @@ pub struct DownTrackPlan {
     pub playout_delay: Option<[u8; 3]>,
     /// Appended to frames that this server makes itself, so that end-to-end encrypting clients know them.
     pub sif_trailer: Bytes,
+    /// The client takes notice of a track by its first packet only: a muted one is announced by silence or padding.
+    pub needs_packets: bool,
 }
 
 /// What a subscriber wants of a track now.

@@ -329,6 +329,7 @@ async fn subscribe(net: &Handle, publisher: &Client, subscriber: &Client) {
         },
         playout_delay: None,
         sif_trailer: Bytes::new(),
+        needs_packets: false,
     };
     let plan = Box::new(plan);
     net.send(to, Command::OpenDown { plan }).await;

@@ -42,6 +42,9 @@ const DEFAULT_RTT: Duration = Duration::from_millis(70);
 /// A hole that no loss makes: the publisher began anew, and what follows is not joined to what was.
 const LONGEST_HOLE: u64 = 3_000;
 
+/// Bytes of a packet of padding that announces a track.
+const GREETING: u8 = 20;
+
 /// Where a down track's transport and feed are.
 #[derive(Debug, Clone, Copy)]
 pub struct Places {
@@ -62,6 +65,8 @@ pub struct Made {
     pub marker: bool,
     /// The VP8 descriptor.
     pub vp8: Option<Vp8Descriptor>,
+    /// Bytes of padding, and no frame; 0: a frame.
+    pub padding: u8,
 }
 
 /// What is to be sent for a packet of the feed.
@@ -119,6 +124,8 @@ pub struct DownTrack {
     pub history: History,
     /// Silence or black frames that it sends now.
     pub filler: Option<Filler>,
+    /// What it sends of its own announces the track; `None`: that is still to be seen.
+    greets: Option<bool>,
     /// It ends when the filler does.
     pub is_closing: bool,
     /// The receiver has reported on the source: no MID any more.
@@ -177,6 +184,7 @@ impl DownTrack {
             armed: Armed::default(),
             history: History::new(now),
             filler: None,
+            greets: None,
             is_closing: false,
             is_known: false,
             limit: Limit::default(),
@@ -255,9 +263,9 @@ impl DownTrack {
         self.request_at = self.request_at.min(now);
     }
 
-    /// Whether it has ever sent anything.
+    /// Whether it has ever sent anything of its publisher's.
     pub fn has_sent(&self) -> bool {
-        self.last.is_some()
+        self.began.is_some()
     }
 
     /// The encoding that is sent now.
@@ -556,6 +564,22 @@ impl DownTrack {
         true
     }
 
+    /// Its receiver can be reached: when it needs packets to take notice of the track, they begin soon.
+    pub fn greet(&mut self, now: Instant) {
+        if !self.plan.needs_packets || self.greets.is_some() || !self.is_open() {
+            return;
+        }
+        self.greets = Some(self.last.is_none());
+        if self.last.is_none() {
+            let formats = &self.plan.formats;
+            let opus = formats.iter().find(|send| send.format.codec == Codec::Opus);
+            if let Some(format) = opus.or_else(|| formats.first()).map(|send| send.format) {
+                self.outlet(format);
+                self.filler = Some(Filler::greeting(now));
+            }
+        }
+    }
+
     /// There is no frame to make for this codec: only the time runs.
     pub fn skip_filler(&mut self, now: Instant) {
         if let Some(filler) = &mut self.filler {
@@ -573,13 +597,27 @@ impl DownTrack {
 
     /// Numbers for a frame that is made here.
     pub fn make(&mut self, now: Instant) -> Option<Made> {
-        self.last?;
+        let greets = self.greets == Some(true) && !self.has_sent();
         let (codec, _, rtx) = self.codec()?;
-        blank::pace(codec)?;
+        let marker = codec.kind() == Kind::Video;
+        if !greets {
+            self.last?;
+            blank::pace(codec)?;
+        }
         let elapsed = self.ticks_since_last(now, codec.clock_rate());
         let numbers = self.munger.insert(elapsed);
+        if greets && marker {
+            // No picture: whoever records would take a black one for the publisher's.
+            self.last = Some(now);
+            return Some(Made {
+                out: numbers.seq,
+                timestamp: numbers.timestamp,
+                marker,
+                vp8: None,
+                padding: GREETING,
+            });
+        }
         let vp8 = (codec == Codec::Vp8).then(|| self.vp8.insert());
-        let marker = codec.kind() == Kind::Video;
         self.last = Some(now);
         self.needs_key_frame = true;
         if self.plan.nack {
@@ -598,6 +636,7 @@ impl DownTrack {
             timestamp: numbers.timestamp,
             marker,
             vp8,
+            padding: 0,
         })
     }
 

@@ -1,5 +1,7 @@
-//! When a down track makes frames itself: its publisher muted or went, and a decoder is not to stay on the last frame
-//! (livekit 1.13.5 pkg/sfu/downtrack.go: a second at mute, 200 ms at the end). What they are: [`super::codec::blank`].
+//! When a down track makes packets itself: its publisher muted or went, and a decoder is not to stay on the last frame,
+//! or is muted from the beginning, and the client takes notice of a track by its packets (livekit 1.13.5
+//! pkg/sfu/downtrack.go: a second at mute, 200 ms at the end, five seconds at the beginning). What the frames are:
+//! [`super::codec::blank`].
 //!
 //! Pure; the plane numbers, seals and sends.
 
@@ -11,6 +13,11 @@ use std::time::{Duration, Instant};
 pub const MUTED_FOR: Duration = blank::AFTER_MUTE;
 /// How long at the end of a down track.
 pub const CLOSING_FOR: Duration = blank::BEFORE_CLOSE;
+
+/// How long the publisher's own packets are waited for at the beginning, and how far apart ours are.
+const GREETING_PACE: Duration = Duration::from_millis(100);
+/// How long ours go on.
+const GREETING_FOR: Duration = Duration::from_secs(5);
 
 /// A run of frames made here.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +37,15 @@ impl Filler {
             interval,
             next: now,
             until: now + lasting,
+        }
+    }
+
+    /// Packets that announce the track to its receiver, until the publisher's come.
+    pub fn greeting(now: Instant) -> Self {
+        Self {
+            interval: GREETING_PACE,
+            next: now + GREETING_PACE,
+            until: now + GREETING_FOR,
         }
     }
 

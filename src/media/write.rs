@@ -5,7 +5,7 @@ use super::codec::vp8::{MAX_LEN, Vp8Descriptor};
 use crate::ids::{PayloadType, Ssrc};
 use crate::plan::Extensions;
 use crate::rtp::ExtensionWriter;
-use crate::rtp::header::{EXTENSION_BIT, FIXED_LEN, Outgoing};
+use crate::rtp::header::{EXTENSION_BIT, FIXED_LEN, Outgoing, PADDING_BIT};
 
 /// More than header, extensions and tag add to a cached body.
 pub const OVERHEAD: usize = 160;
@@ -48,6 +48,8 @@ pub struct Draft<'a> {
     pub vp8: Option<(u8, Vp8Descriptor)>,
     /// Payload.
     pub payload: &'a [u8],
+    /// Bytes of padding after it (RFC 3550 §5.1); 0 for none.
+    pub padding: u8,
 }
 
 impl Draft<'_> {
@@ -112,6 +114,13 @@ impl Draft<'_> {
                 put(rest)?;
             }
             None => put(self.payload)?,
+        }
+        if self.padding > 0 {
+            for _ in 1..self.padding {
+                put(&[0])?;
+            }
+            put(&[self.padding])?;
+            out[0] |= PADDING_BIT;
         }
         Some((header_len, at))
     }

@@ -423,6 +423,11 @@ impl Participant {
         self.protocol > 3 && !self.is_safari()
     }
 
+    /// pion, and with it the Go SDK, tells its user of a track when the first packet comes (livekit.md 3.15).
+    pub(super) fn needs_packets(&self) -> bool {
+        self.client.sdk == client_info::Sdk::Go as i32
+    }
+
     /// Native SDKs whose protocol is below 10 end on an unknown `request_response` (livekit.md 3.3).
     pub(super) fn takes_request_response(&self) -> bool {
         !(self.client.sdk == client_info::Sdk::Rust as i32 && self.protocol < 10)

@@ -394,6 +394,7 @@ impl Room {
         let wanted = self.wanted(seat, &owner.track);
         let playout_delay = self.playout_delay();
         let participant = self.participants.get_mut(&seat)?;
+        let needs_packets = participant.needs_packets();
         let own = participant.sif_trailer.clone();
         let sif_trailer = own.unwrap_or_else(|| self.sif_trailer.clone());
         let down = participant
@@ -421,6 +422,7 @@ impl Room {
             wanted,
             playout_delay: playout_delay.filter(|_| down.kind == Kind::Video),
             sif_trailer,
+            needs_packets,
         })
     }
 

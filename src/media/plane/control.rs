@@ -221,6 +221,7 @@ impl Plane {
         let mut wish = None;
         if is_connected {
             down.review(now, feed);
+            down.greet(now);
             wish = down.poll_key_frame(now, feed);
         }
         let timeouts = [

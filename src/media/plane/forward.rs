@@ -95,6 +95,7 @@ impl<S: Sink> Outway<'_, S> {
             osn: None,
             vp8: packet.facts.vp8.map(|was| was.len).zip(verdict.vp8),
             payload,
+            padding: 0,
         };
         let len = payload.len();
         if self.send(&down.plan.extensions, &draft, verdict.out) {
@@ -324,7 +325,12 @@ impl Plane {
             return false;
         };
         let mut payload = [0; MAX_MADE];
-        let Some(len) = make_payload(codec, made.vp8.as_ref(), down, &mut payload) else {
+        let len = if made.padding > 0 {
+            Some(0)
+        } else {
+            make_payload(codec, made.vp8.as_ref(), down, &mut payload)
+        };
+        let Some(len) = len else {
             return false;
         };
         let mut outway = Outway {
@@ -349,6 +355,7 @@ impl Plane {
             osn: None,
             vp8: None,
             payload: &payload[..len],
+            padding: made.padding,
         };
         if outway.send(&down.plan.extensions, &draft, made.out) {
             down.count(len);
@@ -408,6 +415,7 @@ impl<S: Sink> Outway<'_, S> {
             osn: Some(sent.out as u16),
             vp8,
             payload,
+            padding: 0,
         };
         self.send(&down.plan.extensions, &draft, index);
     }

@@ -379,6 +379,7 @@ impl Lab {
             },
             playout_delay: None,
             sif_trailer: Bytes::from_static(TRAILER),
+            needs_packets: false,
         }
     }
 

@@ -120,3 +120,62 @@ fn a_closed_down_track_ends_with_a_moment_of_black() {
         assert_eq!(lab.planes[plane].report().down_tracks, 0);
     });
 }
+
+#[test]
+fn a_track_without_packets_is_announced_to_whoever_takes_notice_by_them() {
+    let mut lab = Lab::new(8, 1, &[0, 0]);
+    let (audio, video) = (audio_track(1, OPUS, PT_OPUS), video_track(2, 1));
+    lab.publish(0, vec![audio.clone(), video.clone()]);
+    let command = |up| Command::SetMuted { up, muted: true };
+    lab.command(0, command(audio.up));
+    lab.command(0, command(video.up));
+    for track in [&audio, &video] {
+        let mut plan = lab.down(1, track);
+        plan.needs_packets = true;
+        lab.subscribe(1, 0, plan);
+    }
+    lab.run(ms(99));
+    assert_eq!(lab.people[1].got, []);
+    lab.run(ms(900));
+    let of = |lab: &Lab, up: u32| -> Vec<Got> {
+        let all = lab.people[1].got.iter();
+        all.filter(|got| got.ssrc == DOWN_SSRC + 10 * up)
+            .cloned()
+            .collect()
+    };
+    let (silence, padding) = (of(&lab, 1), of(&lab, 2));
+    assert_eq!((silence.len(), padding.len()), (9, 9));
+    assert!(
+        silence
+            .iter()
+            .all(|got| got.payload.starts_with(opus::SILENCE))
+    );
+    assert!(
+        padding
+            .iter()
+            .all(|got| got.payload.is_empty() && got.marker)
+    );
+    assert!(padding.windows(2).all(
+        |pair| pair[1].seq == pair[0].seq + 1 && pair[1].timestamp == pair[0].timestamp + 9_000
+    ));
+    // The camera's own packets end it, and go on from there.
+    lab.command(
+        0,
+        Command::SetMuted {
+            up: video.up,
+            muted: false,
+        },
+    );
+    let mut camera = Camera::new(&lab, 0, 1);
+    camera.frames(&mut lab, 10);
+    let picture = of(&lab, 2);
+    assert_eq!(watch(&picture[9..], DOWN_SSRC + 20).len(), 9);
+    assert_eq!(picture[9].seq, padding[8].seq + 1);
+    lab.run(ms(10_000));
+    assert_eq!(of(&lab, 1).len(), 49);
+    let started = lab
+        .events
+        .iter()
+        .filter(|(_, event)| matches!(event, Event::DownStarted { .. }));
+    assert_eq!(started.count(), 1);
+}
