@@ -352,11 +352,9 @@ impl Drop for Running {
 
 /// Options on free ports of this machine. Somebody else may take one before the server does; that is rare.
 fn options_on_free_ports(home: &Home, more: &[(&str, serde_json::Value)]) -> (PathBuf, u16) {
-    let port = || {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
-    let (http, tcp) = (port(), port());
+    // Both at once, or the second may be the first again.
+    let listeners = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [http, tcp] = listeners.map(|listener| listener.local_addr().unwrap().port());
     let file = home.data.path().join("options.json");
     let mut options = serde_json::json!({
         "http_port": http, "rtc_tcp_port": tcp, "rtc_udp_port_min": 33_000, "rtc_udp_port_max": 33_999,

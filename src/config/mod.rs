@@ -352,6 +352,8 @@ pub struct Room {
     pub playout_delay: Option<(Duration, Duration)>,
     /// Data tracks may be published.
     pub enable_data_tracks: bool,
+    /// Participants may leave data blobs for each other.
+    pub enable_participant_data_blob: bool,
     /// Remote unmute by the room API.
     pub enable_remote_unmute: bool,
     /// Webhooks of tracks carry all of the room instead of its SID and name.
@@ -381,6 +383,10 @@ pub struct Limits {
     pub max_participant_identity_length: usize,
     /// Characters of a participant's name.
     pub max_participant_name_length: usize,
+    /// Bytes of a data blob's key.
+    pub max_data_blob_key_length: usize,
+    /// Bytes of all data blobs of a participant, keys and contents.
+    pub max_data_blobs_size: usize,
     /// Bytes of one signalling message, inflated.
     pub signal_message_size: usize,
 }
@@ -446,6 +452,7 @@ impl Default for Room {
             sync_streams: false,
             playout_delay: None,
             enable_data_tracks: true,
+            enable_participant_data_blob: false,
             enable_remote_unmute: false,
             enable_full_room_in_webhooks: false,
             presets: BTreeMap::new(),
@@ -465,6 +472,8 @@ impl Default for Limits {
             max_room_name_length: 256,
             max_participant_identity_length: 256,
             max_participant_name_length: 256,
+            max_data_blob_key_length: 256,
+            max_data_blobs_size: 64_000,
             signal_message_size: 2 * 1024 * 1024,
         }
     }

@@ -33,6 +33,10 @@ pub(crate) fn room(reader: &mut Reader<'_>) -> Room {
         sync_streams: reader.boolean("room.sync_streams", default.sync_streams),
         playout_delay: playout_delay(reader),
         enable_data_tracks: reader.boolean("enable_data_tracks", default.enable_data_tracks),
+        enable_participant_data_blob: reader.boolean(
+            "enable_participant_data_blob",
+            default.enable_participant_data_blob,
+        ),
         enable_remote_unmute: reader
             .boolean("room.enable_remote_unmute", default.enable_remote_unmute),
         enable_full_room_in_webhooks: reader.boolean(
@@ -108,6 +112,11 @@ pub(crate) fn limits(reader: &mut Reader<'_>) -> Limits {
             "max_participant_name_length",
             default.max_participant_name_length,
         ),
+        max_data_blob_key_length: size(
+            "max_data_blob_key_length",
+            default.max_data_blob_key_length,
+        ),
+        max_data_blobs_size: size("max_data_blobs_size", default.max_data_blobs_size),
         signal_message_size: size("signal_message_size_limit", default.signal_message_size),
         num_tracks: tracks(reader),
         bytes_per_sec: bytes_per_second(reader),

@@ -585,7 +585,7 @@ fn rooms_and_limits_take_what_is_said() {
          enable_remote_unmute: true, max_metadata_size: 10, max_room_name_length: 11,\
          playout_delay: {enabled: true, min: 100, max: 2000}}\n\
          limit: {num_tracks: -1, bytes_per_sec: 1_000.5, subscription_limit_video: 3, max_room_name_length: 12}\n\
-         enable_data_tracks: false\nlogging: {level: WARN, json: true}\n",
+         enable_data_tracks: false\nenable_participant_data_blob: true\nlogging: {level: WARN, json: true}\n",
     );
     assert!(!config.room.auto_create);
     assert_eq!(config.room.max_participants, 7);
@@ -594,7 +594,7 @@ fn rooms_and_limits_take_what_is_said() {
     assert!(config.room.sync_streams && config.room.enable_remote_unmute);
     let (min, max) = config.room.playout_delay.unwrap();
     assert_eq!((min.as_millis(), max.as_millis()), (100, 2000));
-    assert!(!config.room.enable_data_tracks);
+    assert!(!config.room.enable_data_tracks && config.room.enable_participant_data_blob);
     assert_eq!(config.limits.max_metadata_size, 10);
     assert_eq!(config.limits.max_room_name_length, 12);
     assert_eq!(config.limits.num_tracks, 0);

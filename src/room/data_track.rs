@@ -7,10 +7,11 @@ use super::{Fault, Now, Room, Seat};
 use crate::ids::{TransportId, WorkerId};
 use crate::plan::{Channel, Command};
 use crate::protocol::livekit::{
-    DataTrackInfo, DataTrackSubscriberHandles, PublishDataTrackRequest, PublishDataTrackResponse,
-    UnpublishDataTrackRequest, UnpublishDataTrackResponse, UpdateDataSubscription,
-    data_track_frame_encoding, data_track_frame_encoding::WellKnownFrameEncoding,
-    data_track_schema_encoding, data_track_schema_encoding::WellKnownSchemaEncoding,
+    DataTrackInfo, DataTrackSchemaId, DataTrackSubscriberHandles, PublishDataTrackRequest,
+    PublishDataTrackResponse, UnpublishDataTrackRequest, UnpublishDataTrackResponse,
+    UpdateDataSubscription, data_track_frame_encoding,
+    data_track_frame_encoding::WellKnownFrameEncoding, data_track_schema_encoding,
+    data_track_schema_encoding::WellKnownSchemaEncoding,
     data_track_subscriber_handles::PublishedDataTrack, request_response, signal_response,
 };
 use bytes::{Bytes, BytesMut};
@@ -422,17 +423,18 @@ fn is_described_in_bounds(request: &PublishDataTrackRequest) -> bool {
         Some(Some(data_track_frame_encoding::Value::Custom(name))) => Some(name),
         _ => None,
     };
-    let encoding = request.schema.as_ref().and_then(|s| s.encoding.as_ref());
-    let schema = match encoding.map(|encoding| &encoding.value) {
-        Some(Some(data_track_schema_encoding::Value::Custom(name))) => Some(name),
-        _ => None,
-    };
-    frames
-        .into_iter()
-        .chain(schema)
-        .all(|name| (1..=MAX_ENCODING).contains(&name.len()))
-        && request
-            .schema
-            .as_ref()
-            .is_none_or(|schema| schema.name.chars().count() <= MAX_NAME)
+    frames.is_none_or(|name| (1..=MAX_ENCODING).contains(&name.len()))
+        && request.schema.as_ref().is_none_or(|schema| {
+            schema.name.chars().count() <= MAX_NAME && is_encoding_in_bounds(schema)
+        })
+}
+
+/// Whether the encoding of a schema, when it is none of the protocol's, has a name of bounded length.
+pub(super) fn is_encoding_in_bounds(schema: &DataTrackSchemaId) -> bool {
+    match schema.encoding.as_ref().map(|encoding| &encoding.value) {
+        Some(Some(data_track_schema_encoding::Value::Custom(name))) => {
+            (1..=MAX_ENCODING).contains(&name.len())
+        }
+        _ => true,
+    }
 }

@@ -14,6 +14,7 @@ mod addresses;
 mod admin;
 mod agents;
 mod awaited;
+mod blob;
 mod census;
 mod connection;
 mod data;
@@ -489,22 +490,10 @@ impl Room {
                 self.update_data_subscription(seat, &update);
             }
             signal_request::Message::StoreDataBlobRequest(request) => {
-                self.refuse(
-                    seat,
-                    request.request_id,
-                    proto::request_response::Reason::NotAllowed,
-                    "data blobs are not enabled",
-                    None,
-                );
+                self.store_data_blob(seat, request);
             }
             signal_request::Message::GetDataBlobRequest(request) => {
-                self.refuse(
-                    seat,
-                    request.request_id,
-                    proto::request_response::Reason::NotAllowed,
-                    "data blobs are not enabled",
-                    None,
-                );
+                self.get_data_blob(seat, request);
             }
             signal_request::Message::SyncState(state) => self.sync_state(now, seat, &state),
             signal_request::Message::Simulate(scenario) => self.simulate(now, seat, &scenario),

@@ -3,6 +3,7 @@
 use super::Now;
 use super::SessionId;
 use super::awaited::Awaited;
+use super::blob::Blobs;
 use super::connection::Connection;
 use super::data::Inbox;
 use super::data_track::DataTracks;
@@ -207,6 +208,7 @@ pub(super) struct Participant {
     pub(super) rule: PermissionRule,
     pub(super) inbox: Inbox,
     pub(super) data_tracks: DataTracks,
+    pub(super) blobs: Blobs,
     /// When its session was lost, while it has none.
     pub(super) away_since: Option<Instant>,
     /// Simulated: the next resume is closed again.
@@ -268,6 +270,7 @@ impl Participant {
             rule: PermissionRule::All,
             inbox: Inbox::new(now.at),
             data_tracks: DataTracks::default(),
+            blobs: Blobs::default(),
             away_since: None,
             close_on_resume: false,
             fail_resume: false,

@@ -2,6 +2,7 @@
 
 mod admin;
 mod agents;
+mod blob;
 mod calls;
 mod data;
 mod dynacast;
