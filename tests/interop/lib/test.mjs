@@ -105,7 +105,9 @@ export class Test {
       child.on('exit', (c, signal) => resolve(c ?? signal));
     });
     clearTimeout(timer);
-    const text = fs.readFileSync(out, 'utf8').trim();
+    // rtc-node logs to standard output too, also after the last word.
+    const lines = fs.readFileSync(out, 'utf8').split('\n');
+    const text = lines.filter((line) => !/^\{"level":\d+,/.test(line)).join('\n').trim();
     const json = parsed(text) ?? parsed(text.slice(text.lastIndexOf('\n{') + 1));
     if (!json) this.log(`${name} ended with ${code}: ${fs.readFileSync(err, 'utf8').slice(-1500)}`);
     return { code, json };
