@@ -122,7 +122,7 @@ pub struct DownTrack {
     pub armed: Armed,
     /// What it sent.
     pub history: History,
-    /// Silence or black frames that it sends now.
+    /// Silence, black frames or padding that it sends now.
     pub filler: Option<Filler>,
     /// What it sends of its own announces the track; `None`: that is still to be seen.
     greets: Option<bool>,

@@ -2,8 +2,8 @@
 //!
 //! Owned by its down track. Every layer up to the highest allowed goes out, also those that the highest does not refer
 //! to between key frames (L3T3_KEY): so a layer is given up between two pictures, without asking the publisher for
-//! anything, and only a layer taken up waits for a key frame. livekit 1.13.5 pkg/sfu/videolayerselector sends the layers
-//! of one decode target alone, and needs a key frame for both.
+//! anything, and only a layer taken up waits for a key frame. livekit 1.13.5 pkg/sfu/videolayerselector sends the frames
+//! of one decode target alone: whatever refers to a frame that was left out waits for a key frame, also on the way down.
 
 use super::cache::{Facts, Packet};
 use super::codec::dependency::{self, Tracker};

@@ -305,7 +305,8 @@ impl Plane {
         }
     }
 
-    /// Sends one frame of silence or black. `false`: there is none for this codec, or nowhere to send it.
+    /// Sends one frame of silence or black, or the padding that announces a track. `false`: there is none for this codec,
+    /// or nowhere to send it.
     pub(super) fn send_made(&mut self, now: Instant, place: u32, sink: &mut impl Sink) -> bool {
         let send_time = self.send_time(now);
         let Some(down) = self.downs.get_mut(place) else {
