@@ -12,7 +12,9 @@ use super::io::{Path, Socket};
 use crate::plan::{CandidateKind, IceCredentials, LocalCandidate, Proto, RemoteCandidate};
 use aws_lc_rs::hmac;
 use is::stun::{StunMessage, StunPacket};
-use is::{Candidate, IceAgent, IceAgentEvent, IceCreds, Protocol, Sha1HmacProvider};
+use is::{
+    Candidate, IceAgent, IceAgentEvent, IceConnectionState, IceCreds, Protocol, Sha1HmacProvider,
+};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -36,11 +38,11 @@ const MAX_LEARNED: usize = 128;
 const MOVED: Duration = Duration::from_millis(700);
 /// The same where we nominate, and only see that the peer checks elsewhere; checks are up to 3 s apart.
 const LEFT: Duration = Duration::from_secs(4);
-/// Where the selected path has answered and nothing is left to try, our own checks wait until no message has come on it
-/// for this long. What the peer sends is authentic too, and browsers check every 2.5 s, so that both ends need not
+/// Where the selected path has answered and no other is to be tried soon, our own checks wait until no message has come
+/// on it for this long. What the peer sends is authentic too, and browsers check every 2.5 s, so that both ends need not
 /// (consent by the peer's requests, as a lite agent has it). Below [`LEFT`] by more than a round trip.
 const REST: Duration = Duration::from_secs(3);
-/// The agent has nothing left to try when its next check is this far away; those of open questions are closer.
+/// Other pairs are not to be tried soon when the agent's next check is this far away; those of open questions are closer.
 const CALM: Duration = Duration::from_secs(1);
 /// How a check begins (RFC 8489 §5).
 const BINDING_REQUEST: [u8; 2] = [0, 1];
@@ -313,11 +315,15 @@ impl Ice {
             && self.asked.is_none()
             && !self.restarting
             && !self.is_cut_off
-            && self.agent.state().is_connected()
-            && self
-                .agent
-                .poll_timeout()
-                .is_some_and(|due| due >= now + CALM);
+            && match self.agent.state() {
+                // There is no other pair, or all others have failed.
+                IceConnectionState::Completed => true,
+                IceConnectionState::Connected => self
+                    .agent
+                    .poll_timeout()
+                    .is_some_and(|due| due >= now + CALM),
+                _ => false,
+            };
         self.postpone();
     }
 

@@ -447,6 +447,19 @@ fn a_peer_that_checks_is_not_checked_and_a_silent_one_is() {
     }
 }
 
+/// The agent alone would ask twice more, half a second and a second and a half after it.
+#[test]
+fn the_only_path_is_left_alone_once_it_has_answered() {
+    for server_offers in [false, true] {
+        let mut lab = Lab::offered(server_offers);
+        lab.run(ms(250));
+        assert!(lab.transport(Side::Server).is_connected());
+        let before = lab.checks();
+        lab.run(secs(2));
+        assert_eq!(lab.checks(), before, "server offers: {server_offers}");
+    }
+}
+
 /// A browser that was not told of the path goes on checking; that we hear it is no sign that it has heard us.
 #[test]
 fn a_lost_nomination_is_repeated_though_the_peer_goes_on_checking() {
