@@ -58,8 +58,13 @@ impl Random {
 
     /// `len` letters and digits of the SID alphabet.
     pub fn text(&mut self, len: usize) -> String {
-        (0..len)
-            .map(|_| char::from(ALPHABET[(self.u64() % 57) as usize]))
+        // Drawn at once: for each call the system's generator takes new entropy in, which costs more than the bytes.
+        let mut bytes = vec![0; len * 8];
+        self.fill(&mut bytes);
+        let (numbers, _) = bytes.as_chunks();
+        numbers
+            .iter()
+            .map(|number| char::from(ALPHABET[(u64::from_le_bytes(*number) % 57) as usize]))
             .collect()
     }
 }

@@ -3,7 +3,7 @@
 //! Every call is answered once, by [`Output::Answer`]; all but PerformRpc at once. Who may call is judged before, in
 //! `http`.
 
-use super::participant::Permission;
+use super::participant::{Participant, Permission};
 use super::{Now, Output, Room, Seat};
 use crate::config::Limits;
 use crate::ids::Identity;
@@ -310,9 +310,7 @@ impl Room {
                 .map(|seat| self.participant_answer(seat)),
             Call::ListParticipants(_) => {
                 let all = self.participants.values();
-                Ok(Answer::Participants(
-                    all.map(|participant| participant.info()).collect(),
-                ))
+                Ok(Answer::Participants(all.map(Participant::info).collect()))
             }
             // The directory sees to them.
             Call::ForwardParticipant(_) | Call::MoveParticipant(_) => {
@@ -354,9 +352,7 @@ impl Room {
     }
 
     fn participant_answer(&self, seat: Seat) -> Answer {
-        let info = self
-            .participant(seat)
-            .map(super::participant::Participant::info);
+        let info = self.participant(seat).map(Participant::info);
         Answer::Participant(info.unwrap_or_default())
     }
 

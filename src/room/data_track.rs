@@ -341,13 +341,15 @@ impl Room {
     }
 
     fn end_data_track(&mut self, sid: &str) {
-        let mut changed = Vec::new();
-        for participant in self.participants.values_mut() {
-            if participant.data_tracks.subscribed.remove(sid).is_some() {
-                changed.push(participant.seat);
+        let subscribers = self
+            .participants
+            .values()
+            .filter(|participant| participant.data_tracks.subscribed.contains_key(sid));
+        let seats: Vec<Seat> = subscribers.map(|participant| participant.seat).collect();
+        for seat in seats {
+            if let Some(participant) = self.participants.get_mut(&seat) {
+                participant.data_tracks.subscribed.remove(sid);
             }
-        }
-        for seat in changed {
             self.tell_data_track_handles(seat);
         }
     }

@@ -29,7 +29,7 @@ impl Room {
                     && !other.permission.hidden
                     && other.state != participant_info::State::Disconnected
             })
-            .map(|participant| participant.info())
+            .map(Participant::info)
             .collect();
         JoinResponse {
             room: Some(self.info.clone()),

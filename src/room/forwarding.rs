@@ -109,7 +109,7 @@ impl Room {
         let seat = self.resident(identity)?;
         let participant = self.participants.get(&seat);
         let reflection = participant
-            .map(|participant| Reflection::of(participant))
+            .map(Reflection::of)
             .ok_or(CallError::ParticipantNotFound)?;
         let id = ForwardId(self.issue());
         let forward = Forward {

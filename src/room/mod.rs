@@ -27,6 +27,7 @@ mod join;
 mod leave;
 mod moving;
 mod participant;
+mod participants;
 mod permission;
 mod publish;
 mod quality;
@@ -64,6 +65,7 @@ use crate::protocol::signal::Encoded;
 use crate::random::Random;
 use bytes::Bytes;
 use participant::Participant;
+use participants::Participants;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -198,7 +200,7 @@ pub struct Room {
     next_id: u32,
     next_seat: u32,
     /// Boxed: the nodes of a map that grows at its end are half empty.
-    participants: BTreeMap<Seat, Box<Participant>>,
+    participants: Participants,
     identities: HashMap<Identity, Seat>,
     sessions: HashMap<SessionId, Seat>,
     transports: HashMap<TransportId, Seat>,
@@ -266,7 +268,7 @@ impl Room {
             number,
             next_id: 0,
             next_seat: 0,
-            participants: BTreeMap::new(),
+            participants: Participants::default(),
             identities: HashMap::new(),
             sessions: HashMap::new(),
             transports: HashMap::new(),
@@ -387,10 +389,7 @@ impl Room {
 
     /// Whether nobody is present but agents, recorders and participants of other rooms, which do not keep a room alive.
     pub(super) fn is_deserted(&self) -> bool {
-        !self
-            .participants
-            .values()
-            .any(|participant| participant.keeps_room())
+        !self.participants.values().any(Participant::keeps_room)
     }
 
     /// The worker that most participants of this room have.
@@ -411,10 +410,10 @@ impl Room {
     }
 
     /// The earliest moment at which [`Room::handle_timeout`] has something to do.
-    pub fn next_timeout(&self) -> Option<Instant> {
+    pub fn next_timeout(&mut self) -> Option<Instant> {
         self.participants
-            .values()
-            .flat_map(|participant| participant.deadlines())
+            .next_timeout()
+            .into_iter()
             .chain(self.ends_at)
             .chain(self.update.next_timeout())
             .chain(self.speakers.next_timeout())
@@ -428,8 +427,7 @@ impl Room {
         if self.ends_at.take_if(|at| *at <= now.at).is_some() && self.is_deserted() {
             self.close(now);
         }
-        let seats: Vec<Seat> = self.participants.keys().copied().collect();
-        for seat in seats {
+        for seat in self.participants.due(now.at) {
             self.expire(now, seat);
             self.expire_offer(now, seat);
             self.negotiate_if_due(now, seat);
@@ -555,7 +553,7 @@ impl Room {
     }
 
     fn participant(&self, seat: Seat) -> Option<&Participant> {
-        self.participants.get(&seat).map(AsRef::as_ref)
+        self.participants.get(&seat)
     }
 
     /// The seat of a SID.

@@ -188,8 +188,7 @@ impl Room {
                 && !other.permission.hidden
                 && other.state != participant_info::State::Disconnected
         });
-        let other_participants: Vec<ParticipantInfo> =
-            others.map(|participant| participant.info()).collect();
+        let other_participants: Vec<ParticipantInfo> = others.map(Participant::info).collect();
         let message = RoomMovedResponse {
             room: Some(self.snapshot()),
             token: self.token_of(now, participant).unwrap_or_default(),

@@ -354,7 +354,8 @@ impl Participant {
             .is_some_and(|connection| connection.transport == id)
     }
 
-    pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
+    /// When time changes something of it.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
         let negotiations = self
             .connections()
             .flat_map(|connection| [connection.negotiate_at, connection.answer_by])
@@ -378,6 +379,7 @@ impl Participant {
             .chain(self.awaited.next_timeout())
             .chain(announcements)
             .chain(demands)
+            .min()
     }
 
     pub(super) fn info(&self) -> ParticipantInfo {

@@ -4,7 +4,7 @@
 //! ICE, v1 restarts it by its own offer. What reliable data was on its way is still in SCTP, which lives on.
 
 use super::connection::Connection;
-use super::participant::Preference;
+use super::participant::{Participant, Preference};
 use super::{Now, Output, Room, Seat, SessionId};
 use crate::ids::ParticipantSid;
 use crate::plan::Command;
@@ -142,7 +142,7 @@ impl Room {
         });
         let participants: Vec<ParticipantInfo> = gone
             .map(|(_, info)| info.clone())
-            .chain(here.map(|participant| participant.info()))
+            .chain(here.map(Participant::info))
             .collect();
         self.send(
             seat,
