@@ -33,7 +33,8 @@ const MAX_ENCODING: usize = 32;
 pub(super) struct DataTracks {
     /// By the publisher's handle.
     published: BTreeMap<u16, DataTrackInfo>,
-    /// By `DTR_…`: the handle under which it comes; `None` while its publisher does not let it come.
+    /// By `DTR_…`: the handle under which it comes; `None` while its publisher does not let it come, or its subscriber
+    /// may not subscribe.
     subscribed: BTreeMap<String, Option<u16>>,
     last_handle: u16,
 }
@@ -139,7 +140,7 @@ impl Room {
         let others: Vec<Seat> = self
             .participants
             .values()
-            .filter(|p| p.seat != seat && p.auto_subscribe_data_track && p.permission.can_subscribe)
+            .filter(|p| p.seat != seat && p.auto_subscribe_data_track)
             .map(|p| p.seat)
             .collect();
         for other in others {
@@ -223,20 +224,42 @@ impl Room {
         }
     }
 
-    /// The subscriber hears whether the publisher lets it have the track.
+    /// The subscriber hears whether the publisher lets it have the track. The wish of one who may not subscribe is kept.
     fn subscribe_data_track(&mut self, seat: Seat, publisher: Seat, sid: &str) {
         let (Some(source), Some(participant)) =
             (self.participant(publisher), self.participant(seat))
         else {
             return;
         };
-        if !participant.permission.can_subscribe
-            || participant.data_tracks.subscribed.contains_key(sid)
-        {
+        if participant.data_tracks.subscribed.contains_key(sid) {
             return;
         }
-        let allowed = source.lets(participant, sid);
-        self.let_data_track(seat, publisher, sid, allowed);
+        if participant.permission.can_subscribe {
+            let allowed = source.lets(participant, sid);
+            self.let_data_track(seat, publisher, sid, allowed);
+        } else if let Some(participant) = self.participants.get_mut(&seat) {
+            let subscribed = &mut participant.data_tracks.subscribed;
+            subscribed.insert(sid.to_owned(), None);
+        }
+    }
+
+    /// Whoever may subscribe now gets the data tracks that it wants, and whoever may not any more gets none.
+    pub(super) fn subscribing_to_data_changed(&mut self, seat: Seat) {
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
+        let subscribed = &mut participant.data_tracks.subscribed;
+        if participant.permission.can_subscribe {
+            let kept = subscribed.iter().filter(|(_, handle)| handle.is_none());
+            let wanted: BTreeSet<String> = kept.map(|(sid, _)| sid.clone()).collect();
+            subscribed.retain(|_, handle| handle.is_some());
+            self.subscribe_to_data_tracks_of(seat, |sid| wanted.contains(sid));
+        } else {
+            for handle in subscribed.values_mut() {
+                *handle = None;
+            }
+        }
+        self.tell_data_track_handles(seat);
     }
 
     fn let_data_track(&mut self, seat: Seat, publisher: Seat, sid: &str, allowed: bool) {
@@ -255,7 +278,8 @@ impl Room {
             return;
         };
         let mut changes: Vec<(Seat, String, bool)> = Vec::new();
-        for subscriber in self.participants.values().filter(|p| p.seat != publisher) {
+        let others = self.participants.values();
+        for subscriber in others.filter(|p| p.seat != publisher && p.permission.can_subscribe) {
             for track in source.data_tracks.published.values() {
                 let Some(handle) = subscriber.data_tracks.subscribed.get(&track.sid) else {
                     continue;

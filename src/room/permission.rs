@@ -23,6 +23,7 @@ impl Room {
         self.end_forbidden_data_tracks(seat);
         if subscribing {
             self.subscribing_changed(now, seat);
+            self.subscribing_to_data_changed(seat);
         }
         if let Some(participant) = self.participants.get_mut(&seat) {
             // As livekit: whoever may publish and is connected counts as a publisher, tracks or not.

@@ -62,6 +62,46 @@ fn data_tracks(lab: &mut Lab, session: SessionId) -> Vec<String> {
 }
 
 #[test]
+fn data_tracks_come_when_their_subscriber_may_subscribe_and_end_when_it_may_not() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    let from = lab.connect();
+    let bob = lab.grant("bob", |grant| grant.can_subscribe = Some(false));
+    let to = lab.connect();
+    let request = PublishDataTrackRequest {
+        pub_handle: 9,
+        name: "pose".to_owned(),
+        ..Default::default()
+    };
+    lab.request(
+        alice,
+        signal_request::Message::PublishDataTrackRequest(request),
+    );
+    assert!(data_tracks(&mut lab, bob).is_empty());
+    let seat = lab.room.identities["bob"];
+    let allow = |lab: &mut Lab, can_subscribe| {
+        let mut permission = lab.room.participants[&seat].permission.clone();
+        permission.can_subscribe = can_subscribe;
+        lab.room.set_permission(lab.now, seat, permission);
+        lab.drain();
+        lab.commands.clear();
+        lab.event(Event::Data {
+            id: from,
+            channel: Channel::DataTrack,
+            payload: Bytes::from_static(&[0x18, 0, 0, 9, 0, 1, 0, 1, 0, 0, 0, 1, 7]),
+        });
+        delivered(lab).into_iter().flat_map(|(to, _)| to).collect()
+    };
+    for _ in 0..2 {
+        let reached: Vec<TransportId> = allow(&mut lab, true);
+        assert_eq!(reached, [to]);
+        assert_eq!(data_tracks(&mut lab, bob), ["allowed true", "1 come"]);
+        assert!(allow(&mut lab, false).is_empty());
+        assert_eq!(data_tracks(&mut lab, bob), ["0 come"]);
+    }
+}
+
+#[test]
 fn a_publisher_s_rule_counts_for_data_tracks_and_recorders_are_exempt() {
     let mut lab = Lab::new();
     let alice = lab.join("alice");
