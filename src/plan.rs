@@ -329,16 +329,20 @@ pub enum Channel {
     DataTrack,
     /// `_lossy`: unordered, no retransmissions.
     Lossy,
+    /// Any that a client opens under another label. Each message is the payload of a reliable user packet, for clients
+    /// that have no protobuf (livekit 1.13.5 `transport.go`, `onDataChannel`). Nothing is sent on it.
+    Other,
     /// `_reliable`: ordered.
     Reliable,
 }
 
 impl Channel {
-    /// The label on the wire.
+    /// The label on the wire; empty where it is the client's own.
     pub fn label(self) -> &'static str {
         match self {
             Self::DataTrack => "_data_track",
             Self::Lossy => "_lossy",
+            Self::Other => "",
             Self::Reliable => "_reliable",
         }
     }

@@ -6,7 +6,9 @@ use super::{Fault, Now, Room, Seat};
 use crate::ids::{Identity, TransportId, WorkerId};
 use crate::plan::{Channel, Command};
 use crate::protocol::livekit::data_stream::{self, header::ContentHeader};
-use crate::protocol::livekit::{ChatMessage, DataPacket, data_packet, participant_info};
+use crate::protocol::livekit::{
+    ChatMessage, DataPacket, UserPacket, data_packet, participant_info,
+};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -126,6 +128,10 @@ impl Room {
         if channel == Channel::DataTrack {
             return self.forward_data_track(seat, message);
         }
+        let (channel, message) = match channel {
+            Channel::Other => (Channel::Reliable, &user_packet(message)),
+            _ => (channel, message),
+        };
         let Ok(packet) = DataPacket::decode(message.as_ref()) else {
             return self.fault(Fault::DataPacketUnreadable);
         };
@@ -324,6 +330,19 @@ impl Room {
     }
 }
 
+/// What came on a channel of the client's own, as a packet.
+fn user_packet(message: &Bytes) -> Bytes {
+    let user = UserPacket {
+        payload: message.to_vec(),
+        ..Default::default()
+    };
+    let packet = DataPacket {
+        value: Some(data_packet::Value::User(user)),
+        ..Default::default()
+    };
+    packet.encode_to_vec().into()
+}
+
 /// The packet with its sender and the channel that it came on, whatever it says itself. Fields are appended: the last
 /// value of a field wins and messages merge, so that whatever a newer client put into it passes untouched.
 fn stamp(
@@ -359,7 +378,7 @@ fn stamp(
     out.put_slice(message);
     let kind = match channel {
         Channel::Lossy => data_packet::Kind::Lossy,
-        Channel::Reliable | Channel::DataTrack => data_packet::Kind::Reliable,
+        Channel::Reliable | Channel::DataTrack | Channel::Other => data_packet::Kind::Reliable,
     };
     prost::encoding::int32::encode(1, &(kind as i32), &mut out);
     if speaks_for_another && let Some(value) = packet.value.as_ref().and_then(generated) {

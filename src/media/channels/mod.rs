@@ -124,7 +124,7 @@ pub(super) struct Channels {
     readable: Vec<StreamId>,
     opened: Vec<Channel>,
     lost: bool,
-    /// Messages of channels with other labels, or of none.
+    /// Messages of no channel, or of no known kind.
     ignored: u64,
     /// Packets that were malformed, or too much.
     refused: u64,
@@ -132,8 +132,7 @@ pub(super) struct Channels {
 
 struct Stream {
     id: StreamId,
-    /// `None`: a label we do not know.
-    channel: Option<Channel>,
+    channel: Channel,
     open: bool,
     rate: Rate,
 }
@@ -182,7 +181,7 @@ impl Channels {
         self.association = self.endpoint.connect(config, NOWHERE).ok();
     }
 
-    /// Messages of channels that are not LiveKit's, or of no known kind, since the last call.
+    /// Messages of no channel, or of no known kind, since the last call.
     pub(super) fn take_ignored(&mut self) -> u64 {
         std::mem::take(&mut self.ignored)
     }
@@ -281,7 +280,7 @@ impl Channels {
             .streams
             .iter_mut()
             .rev()
-            .find(|stream| stream.channel == Some(channel) && stream.open)
+            .find(|stream| stream.channel == channel && stream.open)
         else {
             return SendOutcome::NotOpen;
         };
@@ -378,12 +377,11 @@ impl Channels {
     /// The channel of a stream on which a user message came: it serves as an ACK as well (RFC 8832 §6).
     fn message_on(&mut self, id: StreamId) -> Option<Channel> {
         let stream = self.streams.iter_mut().find(|stream| stream.id == id)?;
-        let channel = stream.channel?;
         if !stream.open {
             stream.open = true;
-            self.opened.push(channel);
+            self.opened.push(stream.channel);
         }
-        Some(channel)
+        Some(stream.channel)
     }
 
     fn control(&mut self, id: StreamId, bytes: &[u8]) {
@@ -393,7 +391,7 @@ impl Channels {
                     && !stream.open
                 {
                     stream.open = true;
-                    self.opened.extend(stream.channel);
+                    self.opened.push(stream.channel);
                 }
             }
             Some(Message::Open(open)) => self.accept(id, &open),
@@ -421,9 +419,12 @@ impl Channels {
         }
         let channel = [Channel::DataTrack, Channel::Lossy, Channel::Reliable]
             .into_iter()
-            .find(|channel| channel.label().as_bytes() == open.label);
+            .find(|channel| channel.label().as_bytes() == open.label)
+            .unwrap_or(Channel::Other);
         self.streams.push(Stream::new(id, channel, true));
-        self.opened.extend(channel);
+        if channel != Channel::Other {
+            self.opened.push(channel);
+        }
     }
 
     /// Opens the three channels.
@@ -441,7 +442,7 @@ impl Channels {
                     stream.write_with_ppi(&open.encode(), Ppid::Dcep)
                 });
             if opened.is_ok() {
-                self.streams.push(Stream::new(id, Some(channel), false));
+                self.streams.push(Stream::new(id, channel, false));
             }
             id += 2;
         }
@@ -494,7 +495,7 @@ impl Channels {
 }
 
 impl Stream {
-    fn new(id: StreamId, channel: Option<Channel>, open: bool) -> Self {
+    fn new(id: StreamId, channel: Channel, open: bool) -> Self {
         Self {
             id,
             channel,

@@ -273,6 +273,29 @@ fn data_without_the_right_to_it_goes_nowhere() {
 }
 
 #[test]
+fn what_comes_on_a_channel_of_a_client_s_own_is_a_user_packet_for_all() {
+    let mut lab = Lab::new();
+    lab.join("alice");
+    let from = lab.connect();
+    lab.join("bob");
+    let to = lab.connect();
+    lab.commands.clear();
+    lab.event(Event::Data {
+        id: from,
+        channel: Channel::Other,
+        payload: Bytes::from_static(b"plain"),
+    });
+    let sent = delivered(&mut lab);
+    assert_eq!(sent[0].0, [to]);
+    let packet = DataPacket::decode(sent[0].1.as_ref()).unwrap();
+    assert_eq!(packet.participant_identity, "alice");
+    let Some(data_packet::Value::User(user)) = packet.value else {
+        panic!("not a user packet");
+    };
+    assert_eq!(user.payload, b"plain");
+}
+
+#[test]
 fn a_data_track_reaches_its_subscribers_under_their_own_handles() {
     let mut lab = Lab::new();
     let alice = lab.join("alice");
