@@ -158,6 +158,7 @@ pub fn parse_sdp_bytes(data: &[u8]) {
         lite: false,
         candidates: Vec::new(),
         codecs: vec![Codec::Opus, Codec::Red, Codec::Vp8, Codec::H264, Codec::Av1],
+        unsent: Vec::new(),
         firefox: false,
         first_offer_id: 1,
         reuse_sections: true,

@@ -346,6 +346,10 @@ impl Negotiator {
         if !publish.red && section.slot == Slot::Fresh {
             formats.retain(|format| format.format.codec != Codec::Red);
         }
+        let sent = |format: &ReceiveFormat| !self.setup.unsent.contains(&format.format.codec);
+        if section.slot == Slot::Fresh && formats.iter().any(sent) {
+            formats.retain(sent);
+        }
         formats.sort_by_key(|format| format.format.codec != Codec::Red);
         let preferred = |format: &ReceiveFormat| Some(format.format.codec) == publish.preferred;
         if section.media == Media::Rtp(Kind::Video) && formats.iter().any(preferred) {

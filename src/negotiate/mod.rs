@@ -50,6 +50,8 @@ pub struct Setup {
     pub candidates: Vec<LocalCandidate>,
     /// Codecs the room allows.
     pub codecs: Vec<crate::plan::Codec>,
+    /// Of those, what the client is not to send: it may get it over the same connection.
+    pub unsent: Vec<crate::plan::Codec>,
     /// The client is Firefox.
     pub firefox: bool,
     /// First offer id (subscriber role): random 1–256.

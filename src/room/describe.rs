@@ -83,7 +83,7 @@ impl Room {
     }
 
     /// The room's codecs that may go over a connection of this client's. Where one connection is for both ways, what the
-    /// client is only not to publish stays: it may be received there.
+    /// client is only not to publish stays: it may be received there ([`unsent`]).
     pub(super) fn codecs_of(&self, participant: &Participant, role: Role) -> Vec<Codec> {
         let enabled = self.settings.defaults.enabled_codecs.iter();
         enabled
@@ -174,6 +174,14 @@ fn disabled_publish(participant: &Participant) -> Vec<&'static str> {
         return vec!["video/H264"];
     }
     Vec::new()
+}
+
+/// The same, for negotiations.
+pub(super) fn unsent(participant: &Participant) -> Vec<Codec> {
+    disabled_publish(participant)
+        .into_iter()
+        .filter_map(Codec::from_mime)
+        .collect()
 }
 
 pub(super) fn client_configuration(participant: &Participant) -> Option<ClientConfiguration> {

@@ -1,6 +1,7 @@
 //! A participant comes in.
 
 use super::connection::Connection;
+use super::describe::unsent;
 use super::participant::{Participant, Permission, TOKEN_REFRESH, kind_of};
 use super::track::known;
 use super::{JOIN_TIMEOUT, Now, Output, Place, Room, RoomCommand, Seat, SessionId};
@@ -235,6 +236,7 @@ impl Room {
             lite,
             candidates: participant.candidates.to_vec(),
             codecs: self.codecs_of(participant, role),
+            unsent: unsent(participant),
             firefox: participant.is_firefox(),
             first_offer_id,
             // Audio and video that stay in step are not told apart by sections that change hands.

@@ -362,6 +362,37 @@ fn a_stereo_track_is_announced_as_one() {
     assert_eq!(answer.sdp.matches(fmtp).count(), 1);
 }
 
+/// Section 8 is a camera, the others wait for tracks.
+#[test]
+fn what_a_client_is_not_to_send_is_answered_only_where_it_receives() {
+    let mut facts = setup(Role::Single);
+    facts.unsent = vec![Codec::H264];
+    let mut negotiator = Negotiator::new(facts);
+    let answer = answer(
+        &mut negotiator,
+        fixture!("chromium-v1-publish"),
+        &[("8", 1)],
+    );
+    let has_h264 = |mid: &str| {
+        let mut sections = answer.sdp.split("m=");
+        let mid = format!("a=mid:{mid}\r\n");
+        let section = sections.find(|section| section.contains(&mid)).unwrap();
+        section.contains("H264")
+    };
+    assert!(!has_h264("8"));
+    let formats = answer.receive.tracks[0].formats.iter();
+    assert!(formats.clone().any(|f| f.format.codec == Codec::Vp8));
+    assert!(formats.clone().all(|f| f.format.codec != Codec::H264));
+    let waiting = read(&answer.sdp).sections.into_iter();
+    let waiting: Vec<_> = waiting
+        .filter(|s| s.media == Media::Rtp(Kind::Video) && s.mid.as_str() != "8")
+        .collect();
+    assert!(!waiting.is_empty());
+    for section in waiting {
+        assert!(has_h264(section.mid.as_str()), "{}", section.mid.as_str());
+    }
+}
+
 #[test]
 fn codecs_that_the_room_does_not_allow_are_not_answered() {
     let mut facts = setup(Role::Single);

@@ -57,6 +57,7 @@ pub(super) fn setup(role: Role) -> Setup {
             },
         ],
         codecs: CODECS.to_vec(),
+        unsent: Vec::new(),
         firefox: false,
         first_offer_id: 85,
         reuse_sections: true,
