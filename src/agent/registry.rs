@@ -5,6 +5,11 @@
 //! are there already. livekit-server gives a job up when no worker takes it, or when its worker vanishes; here it
 //! waits, and goes to another one.
 
+#![expect(
+    deprecated,
+    reason = "older workers name a namespace, and livekit-server serves each"
+)]
+
 use super::job::{Job, Phase, nanos};
 use super::worker::{LinkId, Skill, Worker, choose};
 use crate::config::Keys;
@@ -16,7 +21,7 @@ use crate::protocol::livekit::{
 };
 use crate::random::Random;
 use crate::room::{Fact, Now};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// For the first message of a worker (livekit 1.13.5).
@@ -64,8 +69,8 @@ pub enum DispatchError {
     Stopping,
 }
 
-/// Whom a job is for: nobody, or one stay of a participant.
-type Purpose = (JobType, String);
+/// Which workers a job is for, by their namespace, and whom: nobody, or one stay of a participant.
+type Purpose = (JobType, String, String);
 
 #[derive(Debug)]
 struct Dispatch {
@@ -381,6 +386,7 @@ impl Registry {
             room: request.room,
             participant: request.participant,
             agent_name: skill.agent_name,
+            namespace: skill.namespace,
             ..Default::default()
         };
         let id = self.add_job(record, JobRestartPolicy::JrpNever, 0);
@@ -474,7 +480,7 @@ impl Registry {
             return;
         }
         for dispatch in &mut known.dispatches {
-            dispatch.served.retain(|(_, of)| of != sid);
+            dispatch.served.retain(|(_, _, of)| of != sid);
         }
         let of_participant = |job: &Job| {
             let participant = job.record.participant.as_ref();
@@ -579,7 +585,7 @@ impl Registry {
 
     /// Makes the jobs that a room lacks, as far as there are workers with the skill.
     fn make_jobs(&mut self, now: Now, name: &str) {
-        let skills: HashSet<&Skill> = self
+        let skills: BTreeSet<&Skill> = self
             .workers
             .values()
             .filter_map(|w| w.skill.as_ref())
@@ -594,23 +600,27 @@ impl Registry {
                 JobType::JtPublisher,
                 JobType::JtParticipant,
             ] {
-                let skill = Skill {
-                    kind: kind as i32,
-                    agent_name: dispatch.record.agent_name.clone(),
-                    deployment: dispatch.record.deployment.clone(),
-                };
-                if !skills.contains(&skill) {
-                    continue;
-                }
                 let people = room.people.values().filter(|person| match kind {
                     JobType::JtRoom => false,
                     JobType::JtPublisher => person.publishes && !person.dependent,
                     JobType::JtParticipant => !person.dependent,
                 });
                 let nobody = (kind == JobType::JtRoom).then_some(None);
-                for participant in nobody.into_iter().chain(people.map(|p| Some(&p.info))) {
+                let whom: Vec<Option<&ParticipantInfo>> = nobody
+                    .into_iter()
+                    .chain(people.map(|p| Some(&p.info)))
+                    .collect();
+                let able = skills.iter().filter(|skill| {
+                    skill.kind == kind as i32
+                        && skill.agent_name == dispatch.record.agent_name
+                        && skill.deployment == dispatch.record.deployment
+                });
+                for (skill, participant) in
+                    able.flat_map(|skill| whom.iter().map(move |whom| (skill, *whom)))
+                {
                     let sid = participant.map_or_else(String::new, |info| info.sid.clone());
-                    if !dispatch.served.insert((kind, sid)) {
+                    let purpose = (kind, skill.namespace.clone(), sid);
+                    if !dispatch.served.insert(purpose) {
                         continue;
                     }
                     let record = proto::Job {
@@ -620,6 +630,7 @@ impl Registry {
                         participant: participant.cloned(),
                         metadata: dispatch.record.metadata.clone(),
                         agent_name: dispatch.record.agent_name.clone(),
+                        namespace: skill.namespace.clone(),
                         deployment: dispatch.record.deployment.clone(),
                         attributes: dispatch.record.attributes.clone(),
                         ..Default::default()
@@ -665,6 +676,7 @@ impl Registry {
                 let knows = worker.skill.as_ref().is_some_and(|skill| {
                     skill.kind == job.record.r#type
                         && skill.agent_name == job.record.agent_name
+                        && skill.namespace == job.record.namespace
                         && skill.deployment == job.record.deployment
                 });
                 knows && !worker.full && !job.refused.contains(link) && !job.silent.contains(link)

@@ -452,6 +452,32 @@ fn a_dispatch_calls_an_agent_and_its_deletion_calls_it_back() {
 }
 
 #[test]
+fn each_namespace_of_a_name_has_a_job_of_its_own() {
+    let mut lab = Lab::new();
+    let mut worker = |namespace: &str| {
+        let link = lab.registry.connect(lab.now, "key".to_owned());
+        let request = RegisterWorkerRequest {
+            r#type: JobType::JtRoom as i32,
+            namespace: Some(namespace.to_owned()),
+            ..Default::default()
+        };
+        lab.says(link, worker_message::Message::Register(request));
+        link
+    };
+    let links = [worker("one"), worker("two")];
+    lab.room(&[""]);
+    let asked = |lab: &mut Lab| -> Vec<(LinkId, String)> {
+        let asked = lab.asked().into_iter();
+        #[expect(deprecated, reason = "older workers name a namespace")]
+        asked.map(|(link, job)| (link, job.namespace)).collect()
+    };
+    let mut first = asked(&mut lab);
+    first.sort();
+    let one = (links[0], "one".to_owned());
+    assert_eq!(first, [one, (links[1], "two".to_owned())]);
+}
+
+#[test]
 fn dispatches_need_a_room_and_are_bounded() {
     let mut lab = Lab::new();
     let request = CreateAgentDispatchRequest {

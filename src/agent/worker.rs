@@ -16,6 +16,8 @@ pub(super) struct Skill {
     pub(super) kind: i32,
     /// Empty: it serves every room that names nobody.
     pub(super) agent_name: String,
+    /// Workers of one name may be divided; each division gets a job of its own.
+    pub(super) namespace: String,
     pub(super) deployment: String,
 }
 
@@ -67,6 +69,7 @@ impl Worker {
         self.skill = Some(Skill {
             kind: request.r#type,
             agent_name: request.agent_name,
+            namespace: request.namespace.unwrap_or_default(),
             deployment: request.deployment,
         });
         true
