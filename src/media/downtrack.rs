@@ -246,6 +246,18 @@ impl DownTrack {
         self.cut(now);
     }
 
+    /// It carries another track from now on, whose first packet goes on under the numbers that it has.
+    pub fn follow(&mut self, now: Instant, feed: u32) {
+        self.feed = feed;
+        // The other feed keeps what was sent: none of it can be repeated.
+        self.history = History::new(now);
+        self.ladder = Ladder::following();
+        (self.current, self.target, self.grace_until) = (None, None, None);
+        (self.is_starved, self.has_asked_in_vain) = (false, false);
+        self.filler = None;
+        self.cut(now);
+    }
+
     /// The subscriber's wish has changed.
     pub fn set_wanted(&mut self, now: Instant, wanted: Wanted) {
         if self.wanted.paused && !wanted.paused {

@@ -8,6 +8,7 @@
 use super::cache::{Facts, Packet};
 use super::codec::dependency::{self, Tracker};
 use super::layer::Survey;
+use crate::plan::Codec;
 use crate::rtp::sequence::is_newer_timestamp;
 
 /// Longest dependency descriptor, with the mask that may be added to it.
@@ -30,6 +31,8 @@ pub struct Ladder {
     highest: Option<u8>,
     /// A layer lives that is allowed and not passed on.
     lacks: bool,
+    /// The down track carried another track before.
+    follows: bool,
 }
 
 impl Default for Ladder {
@@ -41,11 +44,20 @@ impl Default for Ladder {
             newest: None,
             highest: None,
             lacks: false,
+            follows: false,
         }
     }
 }
 
 impl Ladder {
+    /// Of a down track that goes on with another track.
+    pub fn following() -> Self {
+        Self {
+            follows: true,
+            ..Self::default()
+        }
+    }
+
     /// Layers up to `most` may be had, of those that live; `None`: the encoding holds but one.
     pub fn allow(&mut self, most: u8, layers: Option<&Survey>) {
         self.allowed = most;
@@ -101,8 +113,13 @@ impl Ladder {
     }
 
     /// The dependency descriptor of a packet, for somebody who gets no more than these layers: a key frame's tells
-    /// which decode targets are sent. Copied into `buffer` when it differs.
+    /// which decode targets are sent. Copied into `buffer` when it differs. Frames of another track are numbered
+    /// otherwise, and libwebrtc ignores a key frame whose number lies before that of the last one; all codecs but AV1 do
+    /// without.
     pub fn descriptor<'a>(&self, packet: &Packet<'a>, buffer: &'a mut Rewritten) -> &'a [u8] {
+        if self.follows && packet.facts.format.codec != Codec::Av1 {
+            return &[];
+        }
         let received = packet.descriptor();
         let top = self.top_of(packet.facts.timestamp);
         let is_whole = self.highest.is_none_or(|highest| highest <= top);
@@ -144,7 +161,7 @@ mod tests {
     use super::*;
     use crate::media::codec::dependency::tests::Draft;
     use crate::media::layer::{Activity, MAX_LAYERS};
-    use crate::plan::{Codec, Format};
+    use crate::plan::Format;
     use std::time::Instant;
 
     /// The only packet of layer `svc_layer` in the picture of that timestamp.
@@ -283,5 +300,24 @@ mod tests {
         let frame = Tracker::default().handle(sent).unwrap();
         assert_eq!((frame.number, frame.active_targets), (700, Some(0b01)));
         assert!(frame.has_structure);
+    }
+    #[test]
+    fn what_follows_another_track_tells_no_frame_numbers_unless_it_is_av1() {
+        let received = [1, 2, 3];
+        for (codec, told) in [(Codec::Vp8, 0), (Codec::Av1, 3)] {
+            let facts = Facts {
+                descriptor_len: 3,
+                format: Format { codec, variant: 0 },
+                ..frame(10, 0, true)
+            };
+            let packet = Packet {
+                facts: &facts,
+                body: &received,
+            };
+            let mut room = None;
+            let first = Ladder::default().descriptor(&packet, &mut room).len();
+            let then = Ladder::following().descriptor(&packet, &mut room).len();
+            assert_eq!((first, then), (3, told), "{codec:?}");
+        }
     }
 }

@@ -359,6 +359,7 @@ impl Plane {
             return;
         };
         if let Some(place) = self.down_of.get(&plan.down).copied() {
+            self.change_feed(now, place, &plan);
             if let Some(down) = self.downs.get_mut(place) {
                 let before = std::mem::replace(&mut down.transport, transport);
                 down.set_plan(now, plan);
@@ -388,6 +389,27 @@ impl Plane {
         }
         self.touch(transport);
         self.serve(now, place, sink);
+    }
+
+    /// A down track may go on with another up track: another codec of the same publication.
+    fn change_feed(&mut self, now: Instant, place: u32, plan: &DownTrackPlan) {
+        let changes = self.downs.get(place).map(|down| down.plan.up != plan.up);
+        if changes != Some(true) {
+            return;
+        }
+        let feed = self.feed_for(plan.up, plan.kind);
+        let Some(down) = self.downs.get_mut(place) else {
+            return;
+        };
+        let before = down.feed;
+        down.follow(now, feed);
+        if let Some(feed) = self.feeds.get_mut(before) {
+            feed.downs.retain(|other| *other != place);
+        }
+        if let Some(feed) = self.feeds.get_mut(feed) {
+            feed.downs.push(place);
+        }
+        self.drop_feed_if_unused(before);
     }
 
     /// Blank frames for a moment, then the end.

@@ -434,6 +434,64 @@ fn a_down_track_moves_to_another_connection() {
 }
 
 #[test]
+fn a_down_track_goes_on_with_another_track_under_its_numbers() {
+    for (planes, seats) in [(1, [0, 0, 0]), (2, [0, 1, 0])] {
+        let mut lab = Lab::new(11, planes, &seats);
+        let (first, second) = (video_track(1, 3), video_track(2, 3));
+        lab.publish(0, vec![first.clone()]);
+        lab.publish(2, vec![second.clone()]);
+        let mut plan = lab.down(1, &first);
+        let ssrc = plan.ssrc;
+        lab.subscribe(1, 0, plan.clone());
+        let mut cameras = [Camera::new(&lab, 0, 3), Camera::new(&lab, 2, 3)];
+        let mut film = |lab: &mut Lab, frames| {
+            for _ in 0..frames {
+                for camera in &mut cameras {
+                    camera.frame(lab);
+                }
+            }
+        };
+        film(&mut lab, 30);
+        let old = lab.people[1].got.len();
+        plan.up = second.up;
+        plan.formats[0].pt = PayloadType(102);
+        lab.subscribe(1, 2, plan);
+        if planes > 1 {
+            lab.command(1, Command::CloseMirror { up: first.up });
+        }
+        film(&mut lab, 60);
+        let got = lab.people[1].got.clone();
+        let (before, after) = got.split_at(old + 20);
+        assert!(before[..old].iter().all(|packet| packet.pt == SUB_VP8));
+        assert!(after.iter().all(|packet| packet.pt == 102));
+        assert!(watch(&got, ssrc.0).len() > 60, "one stream, without a hole");
+        // What the first track sent is gone.
+        let lost = [before[old - 20].seq as u16];
+        lab.send_rtcp(1, |writer| {
+            assert!(writer.nack(crate::ids::Ssrc(1), ssrc, &lost));
+        });
+        lab.run(ms(100));
+        let repairs = lab.people[1].got.iter();
+        assert_eq!(repairs.filter(|got| got.ssrc == ssrc.0 + 1).count(), 0);
+        lab.command(seats[0], Command::CloseTransport { id: TransportId(1) });
+        film(&mut lab, 10);
+        assert!(
+            lab.people[1].got.len() > got.len(),
+            "it needs the first no more"
+        );
+        for id in [2, 3] {
+            let plane = seats[id as usize - 1];
+            let id = TransportId(id);
+            lab.command(plane, Command::CloseTransport { id });
+        }
+        if planes > 1 {
+            lab.command(1, Command::CloseMirror { up: second.up });
+        }
+        assert!(lab.planes.iter().all(|plane| plane.feed_of.is_empty()));
+    }
+}
+
+#[test]
 fn a_publisher_that_falls_silent_is_not_pestered() {
     let mut lab = Lab::new(8, 1, &[0, 0]);
     let track = video_track(1, 1);
