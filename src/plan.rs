@@ -75,6 +75,26 @@ impl Codec {
         }
     }
 
+    /// Every format of it that is forwarded, the usual one first.
+    pub fn formats(self) -> Vec<Format> {
+        let variants: &[u8] = match self {
+            Self::H264 => &[1, 0, 7],
+            Self::Vp9 => &[0, 1],
+            Self::Av1
+            | Self::H265
+            | Self::Opus
+            | Self::Pcma
+            | Self::Pcmu
+            | Self::Red
+            | Self::Vp8 => &[0],
+        };
+        let format = |variant: &u8| Format {
+            codec: self,
+            variant: *variant,
+        };
+        variants.iter().map(format).collect()
+    }
+
     /// The codec of a MIME type or of a bare encoding name, in any case.
     pub fn from_mime(mime: &str) -> Option<Self> {
         let name = mime.rsplit('/').next().unwrap_or(mime);
@@ -438,7 +458,8 @@ pub enum Command {
         /// The track.
         up: UpTrackId,
     },
-    /// Begins to send a track to a subscriber (also when a renegotiation moved it: same `down`, new plan).
+    /// Begins to send a track to a subscriber (also when a renegotiation moved it, or it goes on with another codec of
+    /// its publication: same `down`, new plan).
     OpenDown {
         /// All about it.
         plan: Box<DownTrackPlan>,

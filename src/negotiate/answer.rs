@@ -352,9 +352,9 @@ impl Negotiator {
         }
         formats.sort_by_key(|format| format.format.codec != Codec::Red);
         let preferred = |format: &ReceiveFormat| Some(format.format.codec) == publish.preferred;
-        if section.media == Media::Rtp(Kind::Video) && formats.iter().any(preferred) {
+        if formats.iter().any(preferred) {
             formats.sort_by_key(|format| !preferred(format));
-            if self.setup.firefox {
+            if self.setup.firefox && section.media == Media::Rtp(Kind::Video) {
                 // Firefox goes on with its own favourite as long as that is answered at all.
                 formats.retain(preferred);
                 for format in &mut formats {

@@ -159,6 +159,13 @@ impl Negotiator {
             .any(|other| other.spec.down == down && other.bound.is_some())
     }
 
+    /// What both sides agreed on for a down track, once they did.
+    pub fn bound(&self, down: DownTrackId) -> Option<&Bound> {
+        let mut downs = self.downs.iter();
+        let down = downs.find(|other| other.spec.down == down)?;
+        down.bound.as_ref()
+    }
+
     /// Whether any attached down track has no section.
     pub fn waiting(&self) -> bool {
         self.downs.iter().any(|down| down.section.is_none())

@@ -1,6 +1,6 @@
 //! One peer connection of a participant as the room sees it: the transport's id, its SDP machine, what was sent.
 
-use crate::ids::{Mid, TrackSid, TransportId};
+use crate::ids::{Mid, TransportId, UpTrackId};
 use crate::negotiate::Negotiator;
 use crate::plan::{Channel, IceCredentials, RemoteCandidate, RemoteTransport};
 use crate::protocol::livekit::SignalTarget;
@@ -31,8 +31,8 @@ pub(super) struct Connection {
     /// Our credentials for an ICE restart that the next offer begins.
     pub(super) restart: Option<IceCredentials>,
     pub(super) channels: HashSet<Channel>,
-    /// Publications by section.
-    pub(super) published: HashMap<Mid, TrackSid>,
+    /// Codecs of publications by section.
+    pub(super) published: HashMap<Mid, UpTrackId>,
     /// An offer of ours, or a nudge to re-offer, is due.
     pub(super) negotiate_at: Option<Instant>,
     pub(super) negotiated: Option<Instant>,

@@ -1,16 +1,18 @@
 //! Dynacast: a publisher is told which qualities of a video anybody wants, so that it encodes and sends no others
 //! (`subscribed_quality_update`, livekit.md 4.5, 14).
 //!
-//! [`Dynacast`] counts the wishes for one track; the room feeds it from subscriptions and their settings. More is told
-//! at once, less after 5 s. It is told to every publisher: clients without dynacast ignore it. Backup codecs are never
-//! asked for, so there is one codec in every message, and no `subscribed_audio_codec_update`.
+//! [`Dynacast`] counts the wishes for one codec of a track; the room feeds it from subscriptions and their settings. More
+//! is told at once, less after 5 s. It is told to every publisher: clients without dynacast ignore it. A message has all
+//! codecs of which anything was ever told; a backup codec is asked for by its first wish. Of audio with backup codecs the
+//! publisher is told the same way which ones anybody takes (`subscribed_audio_codec_update`), of other audio nothing.
 
 use super::track::Publication;
 use super::{Now, Room, Seat};
-use crate::ids::{DownTrackId, TrackSid};
+use crate::ids::{DownTrackId, TrackSid, UpTrackId};
 use crate::plan::Kind;
 use crate::protocol::livekit::{
-    SubscribedCodec, SubscribedQuality, SubscribedQualityUpdate, VideoQuality, signal_response,
+    SubscribedAudioCodec, SubscribedAudioCodecUpdate, SubscribedCodec, SubscribedQuality,
+    SubscribedQualityUpdate, VideoQuality, signal_response,
 };
 use std::time::{Duration, Instant};
 
@@ -39,7 +41,7 @@ impl Demand {
     }
 }
 
-/// The wishes for one track, and what its publisher was told of them.
+/// The wishes for one codec of a track, and what its publisher was told of them.
 #[derive(Debug, Default)]
 pub(super) struct Dynacast {
     /// Down tracks by demand.
@@ -50,14 +52,22 @@ pub(super) struct Dynacast {
     lower_at: Option<Instant>,
     /// Nobody has subscribed since the publication, up to this moment.
     first_by: Option<Instant>,
-    /// The publisher had no session when it was told.
-    missed: bool,
 }
 
 impl Dynacast {
-    /// The track is announced; subscribers may come.
+    /// The track is announced, or its backup codec has come; subscribers may come.
     pub(super) fn start(&mut self, now: Instant) {
-        self.first_by = Some(now + FIRST_AFTER);
+        if self.told.is_none() {
+            self.first_by = Some(now + FIRST_AFTER);
+        }
+    }
+
+    /// The publisher does not send it any more: whoever wants it makes it be asked for again.
+    pub(super) fn forget(&mut self) {
+        *self = Self {
+            counts: self.counts,
+            ..Self::default()
+        };
     }
 
     /// One down track, or another room, wants something else; `None`: it does not exist.
@@ -134,26 +144,29 @@ impl Room {
         if before == demand {
             return;
         }
-        let sid = owner.track.clone();
-        self.demand_changed(now, &sid, before, demand);
+        let up = owner.up;
+        self.demand_changed(now, up, before, demand);
     }
 
-    /// The wishes for a track have changed by those of one down track.
+    /// The wishes for one codec of a track have changed by those of one down track.
     pub(super) fn demand_changed(
         &mut self,
         now: Now,
-        sid: &TrackSid,
+        up: UpTrackId,
         before: Option<Demand>,
         after: Option<Demand>,
     ) {
-        let Some(&publisher) = self.tracks.get(sid) else {
+        let Some((publisher, sid)) = self.ups.get(&up).cloned() else {
             return;
         };
-        let Some(track) = self.publication_mut(publisher, sid) else {
+        let Some(codec) = self
+            .publication_mut(publisher, &sid)
+            .and_then(|track| track.codec_track_mut(up))
+        else {
             return;
         };
-        track.dynacast.change(before, after);
-        self.review_demand(now, publisher, sid);
+        codec.dynacast.change(before, after);
+        self.review_demand(now, publisher, &sid);
     }
 
     /// Tells what is due for the tracks of a publisher.
@@ -164,7 +177,7 @@ impl Room {
         let due: Vec<TrackSid> = participant
             .tracks
             .values()
-            .filter(|track| track.dynacast.next_timeout().is_some_and(|at| at <= now.at))
+            .filter(|track| track.next_demand_review().is_some_and(|at| at <= now.at))
             .map(|track| track.sid.clone())
             .collect();
         for sid in due {
@@ -180,8 +193,14 @@ impl Room {
         let Some(track) = self.publication_mut(seat, sid) else {
             return;
         };
-        let everything = track.everything();
-        if track.dynacast.review(now.at, everything).is_some() {
+        let everything: Vec<Demand> = (0..=track.backups.len())
+            .map(|place| track.everything(place))
+            .collect();
+        let mut is_news = false;
+        for (codec, everything) in track.codecs_mut().zip(everything) {
+            is_news |= codec.dynacast.review(now.at, everything).is_some();
+        }
+        if is_news {
             self.tell_demand(seat, sid);
         }
     }
@@ -199,7 +218,7 @@ impl Room {
         let missed: Vec<TrackSid> = participant
             .tracks
             .values()
-            .filter(|track| track.dynacast.missed)
+            .filter(|track| track.missed)
             .map(|track| track.sid.clone())
             .collect();
         for sid in missed {
@@ -215,52 +234,93 @@ impl Room {
         let Some(track) = participant.tracks.get_mut(sid) else {
             return;
         };
-        let Some(told) = track.dynacast.told else {
+        if track.codecs().all(|codec| codec.dynacast.told.is_none()) {
             return;
+        }
+        track.missed = is_away;
+        let message = match track.kind {
+            Kind::Audio => {
+                signal_response::Message::SubscribedAudioCodecUpdate(audio_update_of(track))
+            }
+            Kind::Video => signal_response::Message::SubscribedQualityUpdate(update_of(track)),
         };
-        track.dynacast.missed = is_away;
-        let message = update_of(track, told);
-        self.send(
-            seat,
-            signal_response::Message::SubscribedQualityUpdate(message),
-        );
+        self.send(seat, message);
     }
 
-    fn publication_mut(&mut self, seat: Seat, sid: &TrackSid) -> Option<&mut Publication> {
+    pub(super) fn publication_mut(
+        &mut self,
+        seat: Seat,
+        sid: &TrackSid,
+    ) -> Option<&mut Publication> {
         self.participants.get_mut(&seat)?.tracks.get_mut(sid)
     }
 }
 
 impl Publication {
-    /// The highest quality that was announced.
-    fn everything(&self) -> Demand {
-        match self.kind {
-            Kind::Audio => Demand::Nothing,
-            Kind::Video => self
-                .layers()
-                .last()
-                .map_or(Demand::High, |layer| Demand::of(layer.quality())),
-        }
+    /// The highest quality of a codec that was announced.
+    fn everything(&self, place: usize) -> Demand {
+        self.layers(place)
+            .last()
+            .map_or(Demand::High, |layer| Demand::of(layer.quality()))
+    }
+
+    /// When there may be something to tell its publisher.
+    pub(super) fn next_demand_review(&self) -> Option<Instant> {
+        self.codecs()
+            .filter_map(|codec| codec.dynacast.next_timeout())
+            .min()
+    }
+
+    /// What was told of each codec, by the name that it has in these messages.
+    fn told(&self) -> impl Iterator<Item = (String, Demand)> {
+        let names = (0..).map(|place| {
+            let mime = match place {
+                0 => &self.info.mime_type,
+                _ => self.info.codecs.get(place).map_or("", |c| &c.mime_type),
+            };
+            let name = mime.rsplit('/').next().unwrap_or(mime);
+            name.to_ascii_lowercase()
+        });
+        let told = self.codecs().map(|codec| codec.dynacast.told);
+        names
+            .zip(told)
+            .filter_map(|(name, told)| Some((name, told?)))
     }
 }
 
-/// All qualities, and which of them are wanted.
-fn update_of(track: &Publication, told: Demand) -> SubscribedQualityUpdate {
-    let qualities: Vec<SubscribedQuality> =
+/// All qualities of all codecs, and which of them are wanted.
+fn update_of(track: &Publication) -> SubscribedQualityUpdate {
+    let qualities = |told| {
         [VideoQuality::Low, VideoQuality::Medium, VideoQuality::High]
             .into_iter()
             .map(|quality| SubscribedQuality {
                 quality: quality as i32,
                 enabled: told >= Demand::of(quality),
             })
-            .collect();
-    let mime = track.info.mime_type.to_ascii_lowercase();
-    let codec = mime.strip_prefix("video/").unwrap_or(&mime).to_owned();
+            .collect()
+    };
+    // Whoever reads the list without codecs has one codec, and goes on until it hears of that.
+    let primary = track.primary.dynacast.told.unwrap_or(Demand::High);
+    let codecs = track.told().map(|(codec, told)| SubscribedCodec {
+        codec,
+        qualities: qualities(told),
+    });
     #[expect(deprecated, reason = "older clients read the list without codecs")]
     SubscribedQualityUpdate {
         track_sid: track.sid.as_str().to_owned(),
-        subscribed_qualities: qualities.clone(),
-        subscribed_codecs: vec![SubscribedCodec { codec, qualities }],
+        subscribed_qualities: qualities(primary),
+        subscribed_codecs: codecs.collect(),
+    }
+}
+
+fn audio_update_of(track: &Publication) -> SubscribedAudioCodecUpdate {
+    let codecs = track.told().map(|(codec, told)| SubscribedAudioCodec {
+        codec,
+        enabled: told > Demand::Nothing,
+    });
+    SubscribedAudioCodecUpdate {
+        track_sid: track.sid.as_str().to_owned(),
+        subscribed_audio_codecs: codecs.collect(),
     }
 }
 

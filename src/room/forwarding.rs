@@ -11,10 +11,10 @@
 //! Tracks and what is said of the participant are forwarded; data is not.
 
 use super::admin::CallError;
-use super::dynacast::{Demand, Dynacast};
+use super::dynacast::Demand;
 use super::participant::{Participant, Permission};
 use super::rule::PermissionRule;
-use super::track::Publication;
+use super::track::{CodecTrack, Publication};
 use super::{Now, Output, Room, Seat};
 use crate::ids::{Identity, ParticipantSid, Rid, TrackSid, UpTrackId, WorkerId};
 use crate::plan::{Format, Kind};
@@ -74,14 +74,21 @@ pub struct Reflection {
 struct ReflectedTrack {
     info: TrackInfo,
     kind: Kind,
+    primary: ReflectedCodec,
+    backups: Vec<ReflectedCodec>,
+    regressed: bool,
+}
+
+#[derive(Debug, Clone)]
+struct ReflectedCodec {
     up: UpTrackId,
     formats: Vec<Format>,
     rids: Vec<Rid>,
 }
 
-/// The highest quality wanted of each video that anybody has.
+/// The highest quality wanted of each codec of a video that anybody has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Demands(BTreeMap<TrackSid, Demand>);
+pub struct Demands(BTreeMap<UpTrackId, Demand>);
 
 /// One participant of this room in another one.
 #[derive(Debug)]
@@ -206,11 +213,11 @@ impl Room {
     /// Another room counts as one down track of each video.
     fn demands_changed(&mut self, now: Now, before: &Demands, after: &Demands) {
         let (Demands(before), Demands(after)) = (before, after);
-        let gone = before.keys().filter(|sid| !after.contains_key(*sid));
-        for sid in after.keys().chain(gone) {
-            let (before, after) = (before.get(sid).copied(), after.get(sid).copied());
+        let gone = before.keys().filter(|up| !after.contains_key(*up));
+        for up in after.keys().chain(gone) {
+            let (before, after) = (before.get(up).copied(), after.get(up).copied());
             if before != after {
-                self.demand_changed(now, sid, before, after);
+                self.demand_changed(now, *up, before, after);
             }
         }
     }
@@ -270,10 +277,13 @@ impl Room {
             .cloned()
             .collect();
         let mut new = Vec::new();
+        let mut changes = Vec::new();
         for track in &reflection.tracks {
             if let Some(known) = participant.tracks.get_mut(track.info.sid.as_str()) {
                 is_news |= known.info != track.info;
+                let before = known.coming();
                 track.write_to(known);
+                changes.push((known.sid.clone(), before));
             } else {
                 new.push(track);
             }
@@ -292,6 +302,9 @@ impl Room {
         for sid in gone {
             self.unpublish(now, seat, &sid);
         }
+        for (sid, before) in changes {
+            self.codecs_changed(now, seat, &sid, &before);
+        }
         if self
             .participant(seat)
             .is_some_and(|p| p.rule != reflection.rule)
@@ -306,7 +319,9 @@ impl Room {
     fn add_reflected(&mut self, seat: Seat, track: &ReflectedTrack) -> TrackSid {
         let publication = track.publication();
         let sid = publication.sid.clone();
-        self.ups.insert(track.up, (seat, sid.clone()));
+        for codec in publication.codecs() {
+            self.ups.insert(codec.up, (seat, sid.clone()));
+        }
         if let Some(participant) = self.participants.get_mut(&seat) {
             participant.tracks.insert(sid.clone(), publication);
         }
@@ -341,11 +356,9 @@ impl Room {
         let Some(participant) = self.participants.get_mut(&seat) else {
             return;
         };
-        let videos = participant.tracks.values().filter_map(|track| {
-            let demand = track.dynacast.demand()?;
-            Some((track.sid.clone(), demand))
-        });
-        let asks = Demands(videos.collect());
+        let codecs = participant.tracks.values().flat_map(Publication::codecs);
+        let wanted = codecs.filter_map(|codec| Some((codec.up, codec.dynacast.demand()?)));
+        let asks = Demands(wanted.collect());
         let Some(guest) = &mut participant.guest else {
             return;
         };
@@ -448,16 +461,20 @@ impl ReflectedTrack {
         Self {
             info: track.info.clone(),
             kind: track.kind,
-            up: track.up,
-            formats: track.formats.clone(),
-            rids: track.rids.clone(),
+            primary: ReflectedCodec::of(&track.primary),
+            backups: track.backups.iter().map(ReflectedCodec::of).collect(),
+            regressed: track.regressed,
         }
     }
 
     fn write_to(&self, track: &mut Publication) {
         track.info.clone_from(&self.info);
-        track.formats.clone_from(&self.formats);
-        track.rids.clone_from(&self.rids);
+        track.regressed = self.regressed;
+        let codecs = std::iter::once(&self.primary).chain(&self.backups);
+        for (known, codec) in track.codecs_mut().zip(codecs) {
+            known.formats.clone_from(&codec.formats);
+            known.rids.clone_from(&codec.rids);
+        }
     }
 
     fn publication(&self) -> Publication {
@@ -466,14 +483,31 @@ impl ReflectedTrack {
             info: self.info.clone(),
             cid: String::new(),
             kind: self.kind,
-            up: self.up,
-            formats: self.formats.clone(),
-            rids: self.rids.clone(),
+            primary: self.primary.track(),
+            backups: self.backups.iter().map(ReflectedCodec::track).collect(),
+            regressed: self.regressed,
             announced: false,
             announce_by: None,
             subscribed: true,
-            dynacast: Dynacast::default(),
-            quality: super::quality::UpQuality::default(),
+            missed: false,
+        }
+    }
+}
+
+impl ReflectedCodec {
+    fn of(codec: &CodecTrack) -> Self {
+        Self {
+            up: codec.up,
+            formats: codec.formats.clone(),
+            rids: codec.rids.clone(),
+        }
+    }
+
+    fn track(&self) -> CodecTrack {
+        CodecTrack {
+            formats: self.formats.clone(),
+            rids: self.rids.clone(),
+            ..CodecTrack::new(self.up)
         }
     }
 }

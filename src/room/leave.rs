@@ -157,13 +157,13 @@ impl Room {
             .collect();
         for track in participant.tracks.values() {
             self.tracks.remove(&track.sid);
-            self.ups.remove(&track.up);
+            self.forget_ups(track);
             if was_active && track.announced {
                 self.hook_unpublished(now, brief(participant), track.info.clone());
             }
         }
         for track in &participant.pending {
-            self.ups.remove(&track.up);
+            self.forget_ups(track);
         }
         self.end_subscriptions_to(now, participant);
         for id in transports {

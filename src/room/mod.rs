@@ -14,6 +14,7 @@ mod addresses;
 mod admin;
 mod agents;
 mod awaited;
+mod backup;
 mod blob;
 mod census;
 mod connection;
@@ -433,6 +434,7 @@ impl Room {
             self.negotiate_if_due(now, seat);
             self.apply_settings_if_due(now, seat);
             self.give_up_awaited_if_due(now, seat);
+            self.tell_waiting_if_due(now, seat);
             self.announce_if_due(now, seat);
             self.review_demands_if_due(now, seat);
             self.refresh_token_if_due(now, seat);

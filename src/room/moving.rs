@@ -172,10 +172,14 @@ impl Room {
             self.transports.insert(connection.transport, seat);
         }
         for track in participant.tracks.values_mut() {
-            track.dynacast = Dynacast::default();
+            for codec in track.codecs_mut() {
+                codec.dynacast = Dynacast::default();
+            }
         }
         for track in participant.tracks.values().chain(&participant.pending) {
-            self.ups.insert(track.up, (seat, track.sid.clone()));
+            for codec in track.codecs() {
+                self.ups.insert(codec.up, (seat, track.sid.clone()));
+            }
         }
     }
 
@@ -205,7 +209,9 @@ impl Room {
         };
         let mut sids: Vec<TrackSid> = Vec::new();
         for track in participant.tracks.values_mut().filter(|t| t.announced) {
-            track.dynacast.start(now.at);
+            for codec in track.codecs_mut().filter(|codec| codec.is_live()) {
+                codec.dynacast.start(now.at);
+            }
             sids.push(track.sid.clone());
         }
         for sid in &sids {

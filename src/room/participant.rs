@@ -9,7 +9,7 @@ use super::data::Inbox;
 use super::data_track::DataTracks;
 use super::forwarding::Guest;
 use super::rule::PermissionRule;
-use super::subscribe::Subscription;
+use super::subscribe::{Down, Subscription};
 use super::track::Publication;
 use crate::ids::{Identity, ParticipantSid, TrackSid, TransportId, WorkerId};
 use crate::plan::LocalCandidate;
@@ -361,6 +361,8 @@ impl Participant {
             .flat_map(|connection| [connection.negotiate_at, connection.answer_by])
             .flatten();
         let settings = self.subscriptions.values().filter_map(|s| s.apply_at);
+        let downs = self.subscriptions.values().filter_map(|s| s.down.as_ref());
+        let patience = downs.filter_map(Down::waits_until);
         let announcements = self
             .tracks
             .values()
@@ -369,13 +371,14 @@ impl Participant {
         let demands = self
             .tracks
             .values()
-            .filter_map(|t| t.dynacast.next_timeout());
+            .filter_map(Publication::next_demand_review);
         self.expires
             .map(|(at, _)| at)
             .into_iter()
             .chain(std::iter::once(self.refresh_at))
             .chain(negotiations)
             .chain(settings)
+            .chain(patience)
             .chain(self.awaited.next_timeout())
             .chain(announcements)
             .chain(demands)
@@ -431,6 +434,15 @@ impl Participant {
     /// pion, and with it the Go SDK, tells its user of a track when the first packet comes (livekit.md 3.15).
     pub(super) fn needs_packets(&self) -> bool {
         self.client.sdk == client_info::Sdk::Go as i32
+    }
+
+    /// Others take another payload type in the middle of a track for another codec; pion, and so the Go SDK, does not,
+    /// and who knows what an unknown client does (livekit 1.13.5 `clientinfo.go`).
+    pub(super) fn takes_codec_changes(&self) -> bool {
+        !matches!(
+            self.client.sdk(),
+            client_info::Sdk::Go | client_info::Sdk::Unknown
+        )
     }
 
     /// Native SDKs whose protocol is below 10 end on an unknown `request_response` (livekit.md 3.3).

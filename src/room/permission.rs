@@ -53,7 +53,9 @@ impl Room {
             .pending
             .extract_if(.., |track| !permission.may_publish(track.info.source()));
         for track in unsent {
-            self.ups.remove(&track.up);
+            for codec in track.codecs() {
+                self.ups.remove(&codec.up);
+            }
         }
         for sid in forbidden {
             self.stop_receiving(seat, &sid);
@@ -71,14 +73,16 @@ impl Room {
             return;
         };
         let worker = participant.worker;
-        let Some(up) = participant.tracks.get(sid).map(|track| track.up) else {
+        let Some(track) = participant.tracks.get(sid) else {
             return;
         };
         let Some(connection) = participant.main.as_mut() else {
             return;
         };
-        connection.published.retain(|_, published| published != sid);
-        connection.negotiator.unpublish(up);
+        for codec in track.codecs() {
+            connection.published.retain(|_, up| *up != codec.up);
+            connection.negotiator.unpublish(codec.up);
+        }
         let id = connection.transport;
         let plan = connection.negotiator.receive().clone();
         self.command(worker, Command::SetReceive { id, plan });

@@ -1,6 +1,6 @@
 //! Publishing: announced by `add_track`, bound by an offer, told to all, ended.
 
-use super::track::{self, Publication};
+use super::track::{self, CodecTrack, Publication};
 use super::webhooks::brief;
 use super::{Now, Room, Seat};
 use crate::ids::{Ssrc, TrackSid, UpTrackId};
@@ -20,7 +20,7 @@ const MAX_OF_ONE_ID: usize = 3;
 pub(super) const ANNOUNCE_ANYWAY: Duration = Duration::from_secs(2);
 
 /// Said of an SID that its client has no track of.
-const NO_SUCH_TRACK: &str = "no such track";
+pub(super) const NO_SUCH_TRACK: &str = "no such track";
 
 impl Room {
     pub(super) fn add_track(&mut self, now: Now, seat: Seat, mut request: AddTrackRequest) {
@@ -32,6 +32,9 @@ impl Room {
         if let Some(excess) = track::excess(&request) {
             let text = excess.to_string();
             return self.refuse_track(seat, Reason::LimitExceeded, &text, request);
+        }
+        if !request.sid.is_empty() {
+            return self.add_backup(seat, request);
         }
         if !participant.permission.may_publish(request.source()) {
             return self.refuse_track(
@@ -49,20 +52,9 @@ impl Room {
                 request,
             );
         }
-        if !request.sid.is_empty() {
-            let Some(track) = participant.tracks.get(request.sid.as_str()) else {
-                return self.refuse_track(seat, Reason::NotFound, NO_SUCH_TRACK, request);
-            };
-            // A backup codec: nobody has asked for it, the track stays as it is.
-            let response = TrackPublishedResponse {
-                cid: request.cid,
-                track: Some(track.info.clone()),
-            };
-            return self.send(seat, signal_response::Message::TrackPublished(response));
-        }
         let limit = self.settings.limits.num_tracks as usize;
         if participant.pending.len().max(participant.queued.len()) >= MAX_PENDING
-            || (limit > 0 && self.ups.len() >= limit)
+            || (limit > 0 && self.publications() >= limit)
         {
             return self.refuse_track(seat, Reason::LimitExceeded, "too many tracks", request);
         }
@@ -99,7 +91,13 @@ impl Room {
     fn publish_pending(&mut self, now: Now, seat: Seat, request: AddTrackRequest) {
         let up = UpTrackId(self.issue());
         let mut track = Publication::new(&request, up, &mut self.random);
-        self.ups.insert(up, (seat, track.sid.clone()));
+        for _ in 1..track.info.codecs.len() {
+            let up = UpTrackId(self.issue());
+            track.backups.push(CodecTrack::new(up));
+        }
+        for codec in track.codecs() {
+            self.ups.insert(codec.up, (seat, track.sid.clone()));
+        }
         let info = track.info.clone();
         track.touch(now);
         if let Some(participant) = self.participants.get_mut(&seat) {
@@ -112,7 +110,20 @@ impl Room {
         self.send(seat, signal_response::Message::TrackPublished(response));
     }
 
-    fn refuse_track(
+    /// Tracks of everybody here, announced or not.
+    fn publications(&self) -> usize {
+        let tracks = self.participants.values();
+        tracks.map(|p| p.tracks.len() + p.pending.len()).sum()
+    }
+
+    /// A publication is over.
+    pub(super) fn forget_ups(&mut self, track: &Publication) {
+        for codec in track.codecs() {
+            self.ups.remove(&codec.up);
+        }
+    }
+
+    pub(super) fn refuse_track(
         &mut self,
         seat: Seat,
         reason: request_response::Reason,
@@ -149,11 +160,11 @@ impl Room {
         if !is_guest {
             track.touch(now);
             if track.kind == Kind::Video {
-                track.dynacast.start(now.at);
+                track.primary.dynacast.start(now.at);
             }
         }
         let muted = track.info.muted && !is_guest;
-        let up = track.up;
+        let up = track.primary.up;
         let info = track.info.clone();
         participant.is_publisher = true;
         let worker = participant.worker;
@@ -193,13 +204,19 @@ impl Room {
         let Some(track) = participant.tracks.get_mut(&sid) else {
             return;
         };
-        track.format_seen(format);
-        let news = track.layer_seen(spatial, ssrc);
-        if !track.announced {
+        let is_primary = track.primary.up == up;
+        if is_primary {
+            track.format_seen(format);
+        }
+        let news = track.layer_seen(up, spatial, ssrc) && is_primary;
+        if !track.announced && is_primary {
             self.announce(now, seat, &sid);
         } else if news && track.kind == Kind::Video {
             track.touch(now);
             self.changed(now, seat);
+        }
+        if !is_primary {
+            self.backup_came(now, seat, &sid, up);
         }
     }
 
@@ -226,10 +243,10 @@ impl Room {
         let Some(track) = participant.tracks.remove(sid) else {
             return;
         };
-        self.ups.remove(&track.up);
+        let publisher = participant.is_active().then(|| brief(participant));
+        self.forget_ups(&track);
         self.tracks.remove(sid);
         if track.announced {
-            let publisher = participant.is_active().then(|| brief(participant));
             self.changed(now, seat);
             if let Some(publisher) = publisher {
                 self.hook_unpublished(now, publisher, track.info);
@@ -265,14 +282,21 @@ impl Room {
         }
         track.info.muted = muted;
         track.touch(now);
-        track.quality.change(now.at);
-        let (up, announced) = (track.up, track.announced);
+        for codec in track.codecs_mut() {
+            codec.quality.change(now.at);
+            codec.heard = None;
+        }
+        let live = track.codecs().filter(|codec| codec.is_live());
+        let ups: Vec<UpTrackId> = live.map(|codec| codec.up).collect();
+        let announced = track.announced;
         let sid = track.sid.clone();
         // Whoever announces it tells the worker.
         if !participant.tracks.contains_key(&sid) {
             return true;
         }
-        self.command(worker, Command::SetMuted { up, muted });
+        for up in ups {
+            self.command(worker, Command::SetMuted { up, muted });
+        }
         if announced {
             self.changed(now, seat);
         }

@@ -181,7 +181,7 @@ impl Room {
                 .get(&seat)
                 .and_then(|p| p.subscriptions.get(&sid))
                 .and_then(|s| s.down.as_ref())
-                .filter(|down| down.bound && !down.closing)
+                .filter(|down| down.bound && down.waiting.is_none() && !down.closing)
                 .map(|down| down.id);
             if let Some(down) = down {
                 self.command(worker, Command::SetWanted { down, wanted });
@@ -203,11 +203,21 @@ impl Room {
         }
     }
 
-    /// What a subscriber wants of a video, as a quality.
+    /// What a subscriber wants of a track, as a quality. Where there are backup codecs it wants nothing before it is
+    /// known which one it takes; of audio it wants everything, and only there anybody is told.
     pub(super) fn demand(&self, seat: Seat, sid: &TrackSid) -> Option<Demand> {
         let track = self.publication(*self.tracks.get(sid)?, sid)?;
         let subscription = self.participant(seat)?.subscriptions.get(sid)?;
-        (track.kind == Kind::Video).then(|| subscription.settings.demand(track.layers()))
+        let down = subscription.down.as_ref()?;
+        let has_backups = !track.backups.is_empty();
+        if has_backups && !down.bound {
+            return None;
+        }
+        let place = track.place_of(self.downs.get(&down.id)?.up)?;
+        match track.kind {
+            Kind::Audio => has_backups.then_some(Demand::High),
+            Kind::Video => Some(subscription.settings.demand(track.layers(place))),
+        }
     }
 
     /// What a subscriber wants of a track, in layers.
@@ -217,17 +227,21 @@ impl Room {
             max_spatial: ALL,
             max_temporal: ALL,
         };
-        let settings = self
+        let subscription = self
             .participant(seat)
-            .and_then(|p| p.subscriptions.get(sid))
-            .map(|subscription| subscription.settings);
+            .and_then(|p| p.subscriptions.get(sid));
+        let settings = subscription.map(|subscription| subscription.settings);
+        let up = subscription
+            .and_then(|subscription| self.downs.get(&subscription.down.as_ref()?.id))
+            .map(|owner| owner.up);
         let track = self
             .tracks
             .get(sid)
             .and_then(|publisher| self.publication(*publisher, sid));
         match (settings, track) {
             (Some(settings), Some(track)) if track.kind == Kind::Video => {
-                settings.wanted(track.layers())
+                let place = up.and_then(|up| track.place_of(up)).unwrap_or(0);
+                settings.wanted(track.layers(place))
             }
             (Some(settings), Some(_)) => Wanted {
                 paused: settings.disabled,

@@ -1,7 +1,7 @@
 //! Offers, answers and candidates: between a client's signalling and the SDP machines.
 
 use super::{Fault, Now, Room, Seat};
-use crate::ids::{Mid, TrackSid, TransportId};
+use crate::ids::{Mid, TrackSid, TransportId, UpTrackId};
 use crate::negotiate::{self, Bound, Offer, Publish, Role, SdpFault};
 use crate::plan::{Command, DownTrackPlan, Kind, ReceivePlan, RemoteCandidate, RemoteTransport};
 use crate::protocol::livekit::{
@@ -74,10 +74,17 @@ impl Room {
         offer: &SessionDescription,
     ) -> Result<Outcome, SdpFault> {
         let parsed = connection.negotiator.parse_offer(&offer.sdp)?;
-        let matched = self.match_sections(seat, connection, &parsed, &offer.mid_to_track_id);
+        let mut matched = self.match_sections(seat, connection, &parsed, &offer.mid_to_track_id);
+        let gone: Vec<UpTrackId> = connection
+            .published
+            .iter()
+            .filter(|(mid, up)| matched.get(*mid) != Some(*up))
+            .map(|(_, up)| *up)
+            .collect();
+        let ended = self.ended_with(seat, connection, &gone, &mut matched);
         let publishes: HashMap<Mid, Publish> = matched
             .iter()
-            .filter_map(|(mid, sid)| Some((mid.clone(), self.publication(seat, sid)?.publish())))
+            .filter_map(|(mid, up)| Some((mid.clone(), self.publish_of(*up)?)))
             .collect();
         let msids: HashMap<Mid, Option<String>> = parsed
             .sections
@@ -88,17 +95,14 @@ impl Room {
             .negotiator
             .answer(parsed, &publishes, &mut self.random)?;
 
-        let ended: Vec<TrackSid> = connection
-            .published
-            .iter()
-            .filter(|(mid, sid)| matched.get(*mid) != Some(*sid))
-            .map(|(_, sid)| sid.clone())
-            .collect();
         connection.published = matched;
         for sid in &ended {
             self.unpublish(now, seat, sid);
         }
-        let announced = self.bind_publications(now, seat, &answer.receive, &msids);
+        for up in gone {
+            self.backup_ended(now, up);
+        }
+        let (announced, backups) = self.bind_publications(now, seat, &answer.receive, &msids);
 
         connection.negotiated = Some(now.at);
         connection.trickled &= !answer.restarted;
@@ -152,11 +156,12 @@ impl Room {
             refused: answer.refused,
             unbound: answer.unbound,
             announced,
+            backups,
         })
     }
 
     fn after_answer(&mut self, now: Now, seat: Seat, outcome: Outcome) {
-        self.open_bound(seat, outcome.transport, outcome.bound);
+        self.open_bound(now, seat, outcome.transport, outcome.bound);
         for down in outcome.unbound {
             self.unbind(seat, down);
         }
@@ -166,17 +171,20 @@ impl Room {
         for sid in outcome.announced {
             self.announce(now, seat, &sid);
         }
+        for up in outcome.backups {
+            self.backup_comes(now, up);
+        }
     }
 
-    /// Which publication each sending section carries: by section, by the client's own ids, else by kind in order
-    /// (Firefox and React Native rewrite track ids).
+    /// Which track each sending section carries: by section, by the client's own ids, else by kind in order (Firefox and
+    /// React Native rewrite track ids).
     fn match_sections(
         &mut self,
         seat: Seat,
         connection: &super::connection::Connection,
         offer: &Offer,
         mid_to_cid: &HashMap<String, String>,
-    ) -> HashMap<Mid, TrackSid> {
+    ) -> HashMap<Mid, UpTrackId> {
         let mut matched = HashMap::new();
         let Some(participant) = self.participants.get_mut(&seat) else {
             return matched;
@@ -194,62 +202,69 @@ impl Room {
             });
             if let Some(index) = fresh {
                 let track = participant.pending.remove(index);
-                matched.insert(section.mid.clone(), track.sid.clone());
+                matched.insert(section.mid.clone(), track.primary.up);
                 participant.tracks.insert(track.sid.clone(), track);
-            } else if let Some(sid) = connection
+            } else if let Some(up) = participant.expected_backup(section.kind, Some(&cids)) {
+                matched.insert(section.mid.clone(), up);
+            } else if let Some(up) = connection
                 .published
                 .get(&section.mid)
-                .filter(|sid| participant.tracks.contains_key(*sid))
+                .filter(|up| self.ups.contains_key(up))
             {
-                matched.insert(section.mid.clone(), sid.clone());
+                matched.insert(section.mid.clone(), *up);
             } else {
                 open.push(section);
             }
         }
         for section in open {
-            let Some(index) = participant
-                .pending
-                .iter()
-                .position(|t| t.kind == section.kind)
-            else {
-                continue;
-            };
-            let track = participant.pending.remove(index);
-            matched.insert(section.mid.clone(), track.sid.clone());
-            participant.tracks.insert(track.sid.clone(), track);
+            let mut pending = participant.pending.iter();
+            if let Some(index) = pending.position(|t| t.kind == section.kind) {
+                let track = participant.pending.remove(index);
+                matched.insert(section.mid.clone(), track.primary.up);
+                participant.tracks.insert(track.sid.clone(), track);
+            } else if let Some(up) = participant.expected_backup(section.kind, None) {
+                matched.insert(section.mid.clone(), up);
+            }
         }
         matched
     }
 
-    /// What the answer decided about each publication. Returns those that are announced now: audio, and video whose
-    /// SSRC is known; the rest waits for its first packet.
+    /// What the answer decided about each publication. Returns those that are announced now (audio, and video whose SSRC
+    /// is known; the rest waits for its first packet), and the backup codecs that come.
     fn bind_publications(
         &mut self,
         now: Now,
         seat: Seat,
         receive: &ReceivePlan,
         msids: &HashMap<Mid, Option<String>>,
-    ) -> Vec<TrackSid> {
-        let mut announced = Vec::new();
+    ) -> (Vec<TrackSid>, Vec<UpTrackId>) {
+        let (mut announced, mut backups) = (Vec::new(), Vec::new());
         let Some(participant) = self.participants.get_mut(&seat) else {
-            return announced;
+            return (announced, backups);
         };
         for section in &receive.tracks {
-            let Some(track) = participant.tracks.values_mut().find(|t| t.up == section.up) else {
+            let mut tracks = participant.tracks.values_mut();
+            let Some(track) = tracks.find(|t| t.place_of(section.up).is_some()) else {
                 continue;
             };
-            if track.info.mid == section.mid.as_str() {
+            let is_primary = track.primary.up == section.up;
+            if track
+                .codec_track_mut(section.up)
+                .is_none_or(|c| c.is_live())
+            {
                 continue;
             }
             let msid = msids.get(&section.mid).and_then(Option::as_deref);
             track.bind(section, msid);
-            if track.rids.is_empty() {
+            if !is_primary {
+                backups.push(section.up);
+            } else if track.primary.rids.is_empty() {
                 announced.push(track.sid.clone());
             } else {
                 track.announce_by = Some(now.at + super::publish::ANNOUNCE_ANYWAY);
             }
         }
-        announced
+        (announced, backups)
     }
 
     /// An answer of the client to our offer (v0 subscriber connection).
@@ -296,7 +311,7 @@ impl Room {
             participant.subscriber = Some(connection);
         }
         if let Some((transport, bound, refused)) = result {
-            self.open_bound(seat, transport, bound);
+            self.open_bound(now, seat, transport, bound);
             for down in refused {
                 self.codec_unsupported(now, seat, down);
             }
@@ -374,17 +389,14 @@ impl Room {
     }
 
     /// Begins to send the down tracks that a negotiation gave a section.
-    fn open_bound(&mut self, seat: Seat, transport: TransportId, bound: Vec<Bound>) {
+    fn open_bound(&mut self, now: Now, seat: Seat, transport: TransportId, bound: Vec<Bound>) {
         for bound in bound {
-            let Some(plan) = self.down_plan(seat, transport, bound) else {
-                continue;
-            };
-            self.open_down(seat, plan);
+            self.take_codec(now, seat, transport, bound);
         }
         self.tell_publishers_of_bound(seat);
     }
 
-    fn down_plan(
+    pub(super) fn down_plan(
         &mut self,
         seat: Seat,
         transport: TransportId,
@@ -489,6 +501,7 @@ struct Outcome {
     refused: Vec<crate::ids::DownTrackId>,
     unbound: Vec<crate::ids::DownTrackId>,
     announced: Vec<TrackSid>,
+    backups: Vec<UpTrackId>,
 }
 
 /// The candidate of an `RTCIceCandidateInit` as JSON. One that cannot be used is no fault (end of candidates, mDNS);

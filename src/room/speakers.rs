@@ -39,17 +39,26 @@ impl Speakers {
 impl Room {
     /// A microphone's level over the last interval; 0: it has stopped.
     pub(super) fn audio_level(&mut self, now: Now, up: UpTrackId, level: f32) {
-        let Some((seat, sid)) = self.ups.get(&up) else {
+        let Some((seat, sid)) = self.ups.get(&up).cloned() else {
             return;
         };
-        let seat = *seat;
-        let microphone = self.publication(seat, sid).is_some_and(|track| {
-            track.info.source() == TrackSource::Microphone && !track.info.muted
-        });
-        if microphone {
-            self.heard(now, seat, level);
-            self.reflect_level(seat, level);
+        let Some(track) = self.publication_mut(seat, &sid) else {
+            return;
+        };
+        if track.info.source() != TrackSource::Microphone || track.info.muted {
+            return;
         }
+        if let Some(codec) = track.codec_track_mut(up) {
+            codec.heard = Some((level, now.at));
+        }
+        // It may come in two codecs, and is heard once.
+        let level = track
+            .codecs()
+            .filter_map(|codec| codec.heard.filter(|(_, at)| now.at < *at + STALE))
+            .map(|(level, _)| level)
+            .fold(0.0, f32::max);
+        self.heard(now, seat, level);
+        self.reflect_level(seat, level);
     }
 
     /// How loud somebody's microphone is.

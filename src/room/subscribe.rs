@@ -1,10 +1,11 @@
 //! Who receives what: wanted, allowed, bound to a section, told to the publisher.
 
+use super::backup::Waiting;
 use super::participant::Participant;
 use super::quality::DownQuality;
 use super::settings::TrackSettings;
 use super::{DownOwner, Fault, Mirror, Now, Room, Seat};
-use crate::ids::{DownTrackId, Ssrc, TrackSid};
+use crate::ids::{DownTrackId, Ssrc, TrackSid, UpTrackId, WorkerId};
 use crate::negotiate::SendSpec;
 use crate::plan::{Codec, Command, DownTrackPlan, Format, Kind, Wanted};
 use crate::protocol::livekit::{
@@ -44,12 +45,21 @@ pub(super) struct Down {
     pub(super) bound: bool,
     /// The worker has it.
     pub(super) opened: bool,
+    /// A section is agreed, and its codec has not come.
+    pub(super) waiting: Option<Waiting>,
     /// The publisher knows.
     pub(super) told: bool,
     /// The worker sends its last frames.
     pub(super) closing: bool,
     /// How it arrives.
     pub(super) quality: DownQuality,
+}
+
+impl Down {
+    /// How long its subscriber waits for its codec in silence.
+    pub(super) fn waits_until(&self) -> Option<Instant> {
+        self.waiting.as_ref()?.until()
+    }
 }
 
 impl Room {
@@ -125,7 +135,7 @@ impl Room {
         if !source.lets(participant, sid.as_str()) {
             return self.say_refused(seat, publisher, sid);
         }
-        let formats = formats_for(track.kind, &track.formats);
+        let formats = formats_for(track.kind, track.formats());
         let sync = self.settings.defaults.sync_streams
             && participant.protocol > 9
             && !participant.is_firefox();
@@ -136,9 +146,9 @@ impl Room {
         };
         let stream_id = format!("{}|{stream}", source.sid);
         let kind = track.kind;
-        let (up, stereo) = (track.up, track.has_feature(AudioTrackFeature::TfStereo));
-        let publisher_red = track
-            .formats
+        let up = track.first_choice();
+        let stereo = track.has_feature(AudioTrackFeature::TfStereo);
+        let publisher_red = formats
             .first()
             .is_some_and(|format| format.codec == Codec::Red);
         let worker = participant.worker;
@@ -185,6 +195,7 @@ impl Room {
                 stream_id,
                 bound: false,
                 opened: false,
+                waiting: None,
                 told: false,
                 closing: false,
                 quality: DownQuality::default(),
@@ -395,22 +406,26 @@ impl Room {
     pub(super) fn forget_down(&mut self, now: Now, id: DownTrackId) -> Option<DownOwner> {
         self.ask(now, id, None);
         let owner = self.downs.remove(&id)?;
-        let key = (owner.up, owner.worker);
-        if let Some(mirror) = self.mirrors.get_mut(&key) {
-            mirror.downs.remove(&id);
-            if mirror.downs.is_empty() {
-                // The track may live on in another room, so its worker is told whoever published it here.
-                let origin = mirror.origin;
-                self.mirrors.remove(&key);
-                self.command(owner.worker, Command::CloseMirror { up: owner.up });
-                let (up, to) = key;
-                self.command(origin, Command::SetMirror { up, to, on: false });
-            }
-        }
+        self.leave_mirror(id, owner.up, owner.worker);
         Some(owner)
     }
 
-    fn worker_of(&self, up: crate::ids::UpTrackId) -> Option<crate::ids::WorkerId> {
+    /// A down track needs this mirror no more.
+    pub(super) fn leave_mirror(&mut self, id: DownTrackId, up: UpTrackId, to: WorkerId) {
+        let Some(mirror) = self.mirrors.get_mut(&(up, to)) else {
+            return;
+        };
+        mirror.downs.remove(&id);
+        if mirror.downs.is_empty() {
+            // The track may live on in another room, so its worker is told whoever published it here.
+            let origin = mirror.origin;
+            self.mirrors.remove(&(up, to));
+            self.command(to, Command::CloseMirror { up });
+            self.command(origin, Command::SetMirror { up, to, on: false });
+        }
+    }
+
+    fn worker_of(&self, up: UpTrackId) -> Option<WorkerId> {
         let (seat, _) = self.ups.get(&up)?;
         Some(self.participants.get(seat)?.worker)
     }
@@ -476,6 +491,7 @@ impl Room {
             .and_then(|subscription| subscription.down.as_mut());
         if let Some(down) = down
             && std::mem::replace(&mut down.bound, false)
+            && down.waiting.take().is_none()
         {
             let wanted = Wanted {
                 paused: true,
@@ -503,7 +519,7 @@ impl Room {
             if let Some(down) = subscription
                 .down
                 .as_mut()
-                .filter(|d| d.bound && !d.told && !d.closing)
+                .filter(|d| d.bound && d.waiting.is_none() && !d.told && !d.closing)
             {
                 down.told = true;
                 sids.push(sid.clone());
@@ -577,10 +593,16 @@ impl Room {
             return;
         };
         let track = owner.track.clone();
+        let mut opened_on = None;
         if let Some(participant) = self.participants.get_mut(&seat)
             && let Some(subscription) = participant.subscriptions.get_mut(&track)
         {
             subscription.desired = false;
+            let opened = subscription.down.as_ref().is_some_and(|down| down.opened);
+            opened_on = opened.then_some(participant.worker);
+        }
+        if let Some(worker) = opened_on {
+            self.command(worker, Command::CloseDown { down: id });
         }
         self.down_closed(now, id);
         let response = SubscriptionResponse {
@@ -635,8 +657,7 @@ impl Subscription {
 }
 
 /// What a publisher may send, as a subscriber can get it: RED is unwrapped for those who take Opus alone.
-fn formats_for(kind: Kind, formats: &[Format]) -> Vec<Format> {
-    let mut all = formats.to_vec();
+fn formats_for(kind: Kind, mut all: Vec<Format>) -> Vec<Format> {
     let opus = Format {
         codec: Codec::Opus,
         variant: 0,

@@ -1,4 +1,5 @@
-//! One publication: what was announced, what the SDP and the first packets added.
+//! One publication: what was announced, what the SDP and the first packets added. It owns its codecs, each of them an up
+//! track of its own: the primary, and backups, which come when somebody needs them (`super::backup`).
 
 #![expect(
     deprecated,
@@ -13,7 +14,7 @@ use crate::negotiate::Publish;
 use crate::plan::{Codec, Format, Kind, ReceiveTrack};
 use crate::protocol::livekit::{
     self as proto, AddTrackRequest, AudioTrackFeature, BackupCodecPolicy, PacketTrailerFeature,
-    SimulcastCodecInfo, TrackInfo, TrackSource, TrackType, VideoLayer, video_layer,
+    SimulcastCodec, SimulcastCodecInfo, TrackInfo, TrackSource, TrackType, VideoLayer, video_layer,
 };
 use crate::random::Random;
 use std::time::Instant;
@@ -93,6 +94,46 @@ pub(super) fn known<E: TryFrom<i32>>(values: &[i32]) -> Vec<i32> {
     known
 }
 
+/// One codec of a publication: an up track of its own.
+#[derive(Debug)]
+pub(super) struct CodecTrack {
+    pub(super) up: UpTrackId,
+    /// A backup: its publisher has said that its section comes.
+    pub(super) expected: bool,
+    /// The formats that the publisher may send, preferred first; empty before the SDP.
+    pub(super) formats: Vec<Format>,
+    /// Encodings signalled by RID, lowest first.
+    pub(super) rids: Vec<Rid>,
+    /// What is wanted of it.
+    pub(super) dynacast: Dynacast,
+    /// How it comes in.
+    pub(super) quality: UpQuality,
+    /// A packet of it has come; not noted of a primary.
+    pub(super) came: bool,
+    /// How loud it was when the worker last said so.
+    pub(super) heard: Option<(f32, Instant)>,
+}
+
+impl CodecTrack {
+    pub(super) fn new(up: UpTrackId) -> Self {
+        Self {
+            up,
+            expected: false,
+            formats: Vec::new(),
+            rids: Vec::new(),
+            dynacast: Dynacast::default(),
+            quality: UpQuality::default(),
+            came: false,
+            heard: None,
+        }
+    }
+
+    /// Its publisher has a section for it.
+    pub(super) fn is_live(&self) -> bool {
+        !self.formats.is_empty()
+    }
+}
+
 /// One publication.
 #[derive(Debug)]
 pub(super) struct Publication {
@@ -100,25 +141,24 @@ pub(super) struct Publication {
     pub(super) info: TrackInfo,
     pub(super) cid: String,
     pub(super) kind: Kind,
-    pub(super) up: UpTrackId,
-    /// The formats that the publisher may send, preferred first; empty before the SDP.
-    pub(super) formats: Vec<Format>,
-    /// Encodings signalled by RID, lowest first.
-    pub(super) rids: Vec<Rid>,
+    /// The codec that stands first in `info.codecs`.
+    pub(super) primary: CodecTrack,
+    /// The codecs that stand behind it there, in that order.
+    pub(super) backups: Vec<CodecTrack>,
+    /// Everybody gets the first of the backups.
+    pub(super) regressed: bool,
     /// Others know of it.
     pub(super) announced: bool,
     /// Announced at this moment even if no packet has come.
     pub(super) announce_by: Option<Instant>,
     /// The publisher was told that somebody has it.
     pub(super) subscribed: bool,
-    /// What is wanted of it.
-    pub(super) dynacast: Dynacast,
-    /// How it comes in.
-    pub(super) quality: UpQuality,
+    /// The publisher had no session when it was told what is wanted.
+    pub(super) missed: bool,
 }
 
 impl Publication {
-    /// From a tidy request whose type, source and size were checked.
+    /// From a tidy request whose type, source and size were checked; without backups.
     pub(super) fn new(request: &AddTrackRequest, up: UpTrackId, random: &mut Random) -> Self {
         let kind = if request.r#type() == TrackType::Video {
             Kind::Video
@@ -143,15 +183,32 @@ impl Publication {
             info,
             cid: request.cid.clone(),
             kind,
-            up,
-            formats: Vec::new(),
-            rids: Vec::new(),
+            primary: CodecTrack::new(up),
+            backups: Vec::new(),
+            regressed: false,
             announced: false,
             announce_by: None,
             subscribed: false,
-            dynacast: Dynacast::default(),
-            quality: UpQuality::default(),
+            missed: false,
         }
+    }
+
+    /// Its codecs, in the order of `info.codecs`.
+    pub(super) fn codecs(&self) -> impl Iterator<Item = &CodecTrack> {
+        std::iter::once(&self.primary).chain(&self.backups)
+    }
+
+    pub(super) fn codecs_mut(&mut self) -> impl Iterator<Item = &mut CodecTrack> {
+        std::iter::once(&mut self.primary).chain(&mut self.backups)
+    }
+
+    pub(super) fn codec_track_mut(&mut self, up: UpTrackId) -> Option<&mut CodecTrack> {
+        self.codecs_mut().find(|codec| codec.up == up)
+    }
+
+    /// Where in `info.codecs` an up track of it stands.
+    pub(super) fn place_of(&self, up: UpTrackId) -> Option<usize> {
+        self.codecs().position(|codec| codec.up == up)
     }
 
     /// Whether a client's track id names this publication.
@@ -165,21 +222,25 @@ impl Publication {
                     .any(|codec| codec.cid == cid || codec.sdp_cid == cid))
     }
 
-    /// What the SDP machine must know.
-    pub(super) fn publish(&self) -> Publish {
-        Publish {
-            up: self.up,
-            preferred: self
-                .info
-                .codecs
-                .first()
-                .and_then(|codec| Codec::from_mime(&codec.mime_type))
-                .filter(|codec| codec.kind() == self.kind),
+    /// What the SDP machine must know of the codec at this place.
+    pub(super) fn publish(&self, place: usize) -> Option<Publish> {
+        let codec = self.codecs().nth(place)?;
+        // Of audio that was announced with a single codec the client's own order counts.
+        let preferred = self
+            .info
+            .codecs
+            .get(place)
+            .filter(|_| self.kind == Kind::Video || !self.backups.is_empty())
+            .and_then(|codec| Codec::from_mime(&codec.mime_type))
+            .filter(|codec| codec.kind() == self.kind);
+        Some(Publish {
+            up: codec.up,
+            preferred,
             dtx: !self.has_feature(AudioTrackFeature::TfNoDtx),
             stereo: self.has_feature(AudioTrackFeature::TfStereo),
             red: !self.info.disable_red,
-            layers: self.info.layers.len(),
-        }
+            layers: self.layers(place).len(),
+        })
     }
 
     pub(super) fn has_feature(&self, feature: AudioTrackFeature) -> bool {
@@ -202,34 +263,54 @@ impl Publication {
         }
     }
 
-    /// Whether frames hold several spatial layers in one stream.
-    pub(super) fn is_svc(&self) -> bool {
-        self.info.codecs.first().is_some_and(|codec| {
+    /// Whether frames of the codec at this place hold several spatial layers in one stream.
+    pub(super) fn is_svc(&self, place: usize) -> bool {
+        self.info.codecs.get(place).is_some_and(|codec| {
             codec.video_layer_mode == video_layer::Mode::MultipleSpatialLayersPerStream as i32
         })
     }
 
-    /// What it is encoded with; `None` before the SDP.
-    pub(super) fn codec(&self) -> Option<Codec> {
-        Codec::from_mime(&self.info.mime_type)
+    /// The codec at this place; `None` before the SDP, if it was not announced.
+    pub(super) fn codec(&self, place: usize) -> Option<Codec> {
+        let mime = match place {
+            0 => &self.info.mime_type,
+            _ => &self.info.codecs.get(place)?.mime_type,
+        };
+        Codec::from_mime(mime)
     }
 
-    /// Its encodings as announced, lowest first.
-    pub(super) fn layers(&self) -> &[VideoLayer] {
-        &self.info.layers
+    /// The encodings of the codec at this place as announced, lowest first.
+    pub(super) fn layers(&self, place: usize) -> &[VideoLayer] {
+        match place {
+            0 => &self.info.layers,
+            _ => {
+                let codec = self.info.codecs.get(place);
+                codec.map_or(&[], |codec| &codec.layers)
+            }
+        }
     }
 
-    /// Takes over what an answer decided about the section.
+    /// Takes over what an answer decided about the section of one of its codecs.
     pub(super) fn bind(&mut self, section: &ReceiveTrack, msid_track: Option<&str>) {
-        self.formats = section.formats.iter().map(|format| format.format).collect();
-        let mime = self
-            .formats
-            .first()
-            .map_or("", |format| format.codec.mime());
-        section.mid.as_str().clone_into(&mut self.info.mid);
-        mime.clone_into(&mut self.info.mime_type);
-        if let Some(codec) = self.info.codecs.first_mut() {
-            mime.clone_into(&mut codec.mime_type);
+        let Some(place) = self.place_of(section.up) else {
+            return;
+        };
+        let mut formats: Vec<Format> = section.formats.iter().map(|f| f.format).collect();
+        if place > 0 {
+            // It is there for those who take nothing else.
+            let codec = self.codec(place);
+            formats.retain(|format| codec.is_some_and(|codec| is_same(format.codec, codec)));
+        }
+        let mime = formats.first().map(|format| format.codec.mime());
+        if place == 0 {
+            section.mid.as_str().clone_into(&mut self.info.mid);
+            mime.unwrap_or_default()
+                .clone_into(&mut self.info.mime_type);
+        }
+        if let Some(codec) = self.info.codecs.get_mut(place) {
+            if let Some(mime) = mime {
+                mime.clone_into(&mut codec.mime_type);
+            }
             section.mid.as_str().clone_into(&mut codec.mid);
             if let Some(id) = msid_track
                 && id != codec.cid
@@ -237,29 +318,33 @@ impl Publication {
                 id.clone_into(&mut codec.sdp_cid);
             }
         }
-        self.rids = section
-            .layers
-            .iter()
-            .filter_map(|layer| layer.rid.clone())
-            .collect();
-        for (index, layer) in self.info.layers.iter_mut().enumerate() {
+        if let Some(codec) = self.codec_track_mut(section.up) {
+            codec.expected = false;
+            codec.formats = formats;
+            let rids = section.layers.iter();
+            codec.rids = rids.filter_map(|layer| layer.rid.clone()).collect();
+        }
+        for (index, layer) in self.layers_mut(place).iter_mut().enumerate() {
             layer.spatial_layer = index as i32;
         }
         for layer in &section.layers {
-            self.set_layer(layer.spatial, layer.rid.as_ref(), layer.ssrc);
+            self.set_layer(place, layer.spatial, layer.rid.as_ref(), layer.ssrc);
         }
         self.copy_layers();
     }
 
     /// The first packet of a layer: its SSRC. `true` when that was news.
-    pub(super) fn layer_seen(&mut self, spatial: u8, ssrc: Ssrc) -> bool {
-        let before = self.info.layers.clone();
-        self.set_layer(spatial, None, Some(ssrc));
+    pub(super) fn layer_seen(&mut self, up: UpTrackId, spatial: u8, ssrc: Ssrc) -> bool {
+        let Some(place) = self.place_of(up) else {
+            return false;
+        };
+        let before = self.layers(place).to_vec();
+        self.set_layer(place, spatial, None, Some(ssrc));
         self.copy_layers();
-        before != self.info.layers
+        before != self.layers(place)
     }
 
-    /// The format that packets really have (RED or Opus, the publisher decides).
+    /// The format that packets of the primary really have (RED or Opus, the publisher decides).
     pub(super) fn format_seen(&mut self, format: Format) {
         let mime = format.codec.mime();
         if self.kind == Kind::Video && self.info.mime_type != mime {
@@ -270,10 +355,21 @@ impl Publication {
         }
     }
 
-    fn set_layer(&mut self, spatial: u8, rid: Option<&Rid>, ssrc: Option<Ssrc>) {
+    fn layers_mut(&mut self, place: usize) -> &mut [VideoLayer] {
+        match place {
+            0 => &mut self.info.layers,
+            _ => {
+                let codec = self.info.codecs.get_mut(place);
+                codec.map_or(&mut [], |codec| &mut codec.layers)
+            }
+        }
+    }
+
+    fn set_layer(&mut self, place: usize, spatial: u8, rid: Option<&Rid>, ssrc: Option<Ssrc>) {
+        let layers = self.layers_mut(place);
         // One encoding alone is the layer that was announced alone, whatever its quality.
-        let index = usize::from(spatial).min(self.info.layers.len().saturating_sub(1));
-        if let Some(layer) = self.info.layers.get_mut(index) {
+        let index = usize::from(spatial).min(layers.len().saturating_sub(1));
+        if let Some(layer) = layers.get_mut(index) {
             if let Some(rid) = rid {
                 rid.as_str().clone_into(&mut layer.rid);
             }
@@ -287,6 +383,23 @@ impl Publication {
         if let Some(codec) = self.info.codecs.first_mut() {
             codec.layers.clone_from(&self.info.layers);
         }
+    }
+
+    /// What it may be sent in to a subscriber, preferred first. A backup that has not come may have any form.
+    pub(super) fn formats(&self) -> Vec<Format> {
+        let mut formats = self.primary.formats.clone();
+        if self.regressed {
+            formats.clear();
+        }
+        for (backup, place) in self.backups.iter().zip(1..) {
+            let of_codec = match self.codec(place) {
+                _ if self.regressed && place > 1 => Vec::new(),
+                Some(codec) if !backup.is_live() => codec.formats(),
+                _ => backup.formats.clone(),
+            };
+            formats.extend(of_codec);
+        }
+        formats
     }
 
     /// Stamps a change (livekit `TimedVersion`).
@@ -385,32 +498,49 @@ fn codecs_of(
             ..Default::default()
         }];
     }
-    request
-        .simulcast_codecs
-        .iter()
-        .map(|codec| {
-            let known = Codec::from_mime(&codec.codec).filter(|known| known.kind() == kind);
-            let asked = codec.video_layer_mode();
-            let mode = if asked == video_layer::Mode::Unused {
-                match known {
-                    Some(Codec::Vp9 | Codec::Av1) => {
-                        video_layer::Mode::MultipleSpatialLayersPerStream
-                    }
-                    _ => one,
-                }
-            } else {
-                asked
-            };
-            SimulcastCodecInfo {
-                mime_type: known
-                    .map_or_else(String::new, |known| known.mime().to_ascii_lowercase()),
-                cid: codec.cid.clone(),
-                layers: layers.to_vec(),
-                video_layer_mode: mode as i32,
-                ..Default::default()
+    let mut codecs: Vec<SimulcastCodecInfo> = Vec::new();
+    for codec in &request.simulcast_codecs {
+        let known = Codec::from_mime(&codec.codec).filter(|known| known.kind() == kind);
+        let asked = codec.video_layer_mode();
+        let mode = if asked == video_layer::Mode::Unused {
+            match known {
+                Some(Codec::Vp9 | Codec::Av1) => video_layer::Mode::MultipleSpatialLayersPerStream,
+                _ => one,
             }
-        })
-        .collect()
+        } else {
+            asked
+        };
+        let mime_type = known.map_or_else(String::new, |known| known.mime().to_ascii_lowercase());
+        if codecs.iter().any(|other| other.mime_type == mime_type) {
+            continue;
+        }
+        codecs.push(SimulcastCodecInfo {
+            mime_type,
+            cid: codec.cid.clone(),
+            layers: layers_of(codec)
+                .filter(|_| !codecs.is_empty())
+                .unwrap_or_else(|| layers.to_vec()),
+            video_layer_mode: mode as i32,
+            ..Default::default()
+        });
+    }
+    codecs
+}
+
+/// The layers that a codec was announced with, lowest first; `None`: those of the track.
+pub(super) fn layers_of(codec: &SimulcastCodec) -> Option<Vec<VideoLayer>> {
+    let mut layers = codec.layers.clone();
+    layers.sort_by_key(|layer| layer.quality);
+    (!layers.is_empty()).then_some(layers)
+}
+
+/// Whether whoever takes one codec takes the other: RED is unwrapped for those who take Opus alone.
+pub(super) fn is_same(codec: Codec, other: Codec) -> bool {
+    let inner = |codec| match codec {
+        Codec::Red => Codec::Opus,
+        codec => codec,
+    };
+    inner(codec) == inner(other)
 }
 
 fn stream_of(request: &AddTrackRequest) -> String {

@@ -170,7 +170,7 @@ impl Room {
                 .tracks
                 .get(&owner.track)
                 .and_then(|publisher| self.publication(*publisher, &owner.track))
-                .and_then(Publication::codec);
+                .and_then(|track| track.codec(track.place_of(owner.up)?));
             let down = self
                 .participants
                 .get_mut(&owner.subscriber)
@@ -260,7 +260,10 @@ impl Participant {
         if self.expires.is_some() {
             return score::lost();
         }
-        let ups = self.tracks.values().map(|track| track.quality.score);
+        let ups = self
+            .tracks
+            .values()
+            .flat_map(|track| track.codecs().map(|codec| codec.quality.score));
         let downs = self
             .subscriptions
             .values()
@@ -275,11 +278,19 @@ impl Participant {
 impl Publication {
     fn quality_reported(&mut self, now: Instant, report: &UpReport, rtt: Duration) {
         let is_fresh = |at: Option<Instant>| at.is_some_and(|at| now < at + LENIENCY);
-        let Some(codec) = self.codec() else {
+        let Some(place) = self.place_of(report.up) else {
             return;
         };
-        if self.info.muted {
-            self.quality.score.forgive();
+        let Some(codec) = self.codec(place) else {
+            return;
+        };
+        let muted = self.info.muted;
+        let allowed = self.asked_for(place);
+        let Some(track) = self.codec_track_mut(report.up) else {
+            return;
+        };
+        if muted {
+            track.quality.score.forgive();
             return;
         }
         let window = Window {
@@ -290,24 +301,25 @@ impl Publication {
             jitter: report.jitter,
             missing_layers: 0,
         };
-        let may_pause = is_fresh(self.quality.changed_at) || is_fresh(self.dynacast.told_at());
-        let allowed = self.asked_for();
-        self.quality
+        let may_pause = is_fresh(track.quality.changed_at) || is_fresh(track.dynacast.told_at());
+        track
+            .quality
             .observe(codec, window, report.layers, allowed, may_pause);
     }
 
-    /// The encodings that the publisher is asked for, as bits.
-    fn asked_for(&self) -> u8 {
-        let Some(told) = self.dynacast.told() else {
+    /// The encodings of one of its codecs that the publisher is asked for, as bits.
+    fn asked_for(&self, place: usize) -> u8 {
+        let codec = self.codecs().nth(place);
+        let Some(told) = codec.and_then(|codec| codec.dynacast.told()) else {
             return u8::MAX;
         };
         if told == Demand::Nothing {
             return 0;
         }
-        if self.is_svc() {
+        if self.is_svc(place) {
             return u8::MAX;
         }
-        self.layers()
+        self.layers(place)
             .iter()
             .take(8)
             .enumerate()

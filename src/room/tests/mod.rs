@@ -2,6 +2,8 @@
 
 mod admin;
 mod agents;
+mod backup_codec;
+mod backup_life;
 mod blob;
 mod calls;
 mod data;
