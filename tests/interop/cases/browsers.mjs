@@ -233,6 +233,54 @@ async function spatialLayers(test, codec, openCarol) {
   for (const page of [alice, bob, carol]) await page.leave();
 }
 
+/** VP9 with VP8 as its backup: for whoever takes no VP9 alone, or for everybody then. */
+async function backupCodec(test, singlePeerConnection) {
+  const browser = await test.chromium();
+  const SIMULCAST = 1;
+  const REGRESSION = 2;
+  for (const [room, backupCodecPolicy] of [['red', SIMULCAST], ['blue', REGRESSION]]) {
+    const publishDefaults = { simulcast: true, videoCodec: 'vp9', backupCodec: { codec: 'vp8' }, backupCodecPolicy };
+    const resolution = { width: 640, height: 360, frameRate: 20 };
+    const roomOptions = { publishDefaults, videoCaptureDefaults: { resolution } };
+    const alice = await Page.join(test, browser, 'alice', { room, singlePeerConnection, roomOptions });
+    const watch = (identity, options) => Page.join(test, browser, identity, { room, singlePeerConnection, publish: false, ...options });
+    const bob = await watch('bob');
+    const codecOf = async (page) => (await page.track('alice', 'video'))?.codec;
+    const expectCodec = async (page, codec) => {
+      const got = await until(async () => (await codecOf(page)) === `video/${codec}`, 15_000);
+      test.check(got, `${room}: ${page.identity} gets ${await codecOf(page)}, not ${codec}`);
+      await expectMedia(test, page, 'alice', { fps: 5 });
+      test.check((await codecOf(page)) === `video/${codec}`, `${room}: ${page.identity} got ${await codecOf(page)} after ${codec}`);
+    };
+    const expectSent = async (...wanted) => {
+      const list = wanted.map((codec) => `video/${codec}`).join();
+      const sent = async () => (await alice.call('sentCodecs')).join();
+      test.check(await until(async () => (await sent()) === list, 15_000), `${room}: alice sends ${await sent()}, not ${list}`);
+    };
+    await expectCodec(bob, 'VP9');
+    await expectSent('VP9');
+    await bob.call('startGaps', 'alice');
+    const carol = await watch('carol', { withoutCodec: 'VP9' });
+    await expectCodec(carol, 'VP8');
+    const all = backupCodecPolicy === REGRESSION;
+    await expectCodec(bob, all ? 'VP8' : 'VP9');
+    await expectSent('VP8', ...(all ? [] : ['VP9']));
+    const { longest } = await bob.call('stopGaps');
+    test.figure(`${room}: bob's longest pause in ms`, longest);
+    test.check(longest < 2000, `${room}: bob's picture stood still for ${longest} ms`);
+    const dave = await watch('dave');
+    await expectCodec(dave, all ? 'VP8' : 'VP9');
+    await carol.leave();
+    await expectSent(all ? 'VP8' : 'VP9');
+    await expectCodec(bob, all ? 'VP8' : 'VP9');
+    for (const page of [alice, bob, carol, dave]) {
+      const drops = (await page.events()).filter(([, name, text]) => /Reconnecting|Failed/.test(name) || (name === 'Disconnected' && page !== carol) || /error/i.test(text));
+      test.check(!drops.length, `${room}: ${page.identity}'s events: ${JSON.stringify(drops)}`);
+    }
+    for (const page of [alice, bob, dave]) await page.leave();
+  }
+}
+
 /** The page that comes with `--dev`, in two tabs. */
 async function tryPage(test) {
   await test.startPages();
@@ -268,6 +316,8 @@ export const browserCases = [
   { name: 'dynacast', about: 'only the layers that somebody shows are sent', timeout: 90, run: dynacast },
   { name: 'layers-vp9', about: 'three spatial layers in one stream of VP9, Chromium and Firefox', timeout: 120, run: (t) => spatialLayers(t, 'vp9', () => t.firefox()) },
   { name: 'layers-av1', about: 'three spatial layers in one stream of AV1', timeout: 120, run: (t) => spatialLayers(t, 'av1', (browser) => browser) },
+  { name: 'backup-codec-v1', about: 'VP9 with VP8 as its backup codec, one peer connection', timeout: 150, run: (t) => backupCodec(t, true) },
+  { name: 'backup-codec-v0', about: 'VP9 with VP8 as its backup codec, two peer connections', timeout: 150, run: (t) => backupCodec(t, false) },
   { name: 'chromium-forward-v1', about: 'forwarded to another room, one peer connection', timeout: 120, run: (t) => forwarded(t, true) },
   { name: 'chromium-forward-v0', about: 'forwarded to another room, two peer connections', timeout: 120, run: (t) => forwarded(t, false) },
   { name: 'speakers', about: 'tones that come and go', timeout: 60, run: speakers },

@@ -5,10 +5,34 @@
 const seen = { events: [], tracks: new Map(), data: [] };
 window.seen = seen;
 
+/** From now on this page's descriptions of video have no `codec` (`VP9`). */
+window.forgetCodec = (codec) => {
+  const known = RTCRtpReceiver.getCapabilities('video').codecs.filter((c) => c.mimeType !== `video/${codec}`);
+  for (const name of ['createOffer', 'createAnswer']) {
+    const describe = RTCPeerConnection.prototype[name];
+    RTCPeerConnection.prototype[name] = function forget(...args) {
+      const videos = this.getTransceivers().filter((t) => t.receiver.track.kind === 'video' && !t.stopped);
+      for (const transceiver of videos) transceiver.setCodecPreferences(known);
+      return describe.apply(this, args);
+    };
+  }
+};
+
+/** The codecs in which this page sends video now. */
+window.sentCodecs = async () => {
+  const codecs = new Set();
+  const report = await room.engine.pcManager.publisher.getStats();
+  for (const x of report.values()) {
+    if (x.type === 'outbound-rtp' && x.kind === 'video' && x.active && x.framesSent) codecs.add(report.get(x.codecId)?.mimeType);
+  }
+  return [...codecs].sort();
+};
+
 /** Joins the token's room; `roomOptions` replace the usual ones, `rtcConfig` is the browser's own. Answers how long it took. */
-window.join = async ({ url, token, codec, singlePeerConnection, publish = true, roomOptions = {}, rtcConfig }) => {
+window.join = async ({ url, token, codec, withoutCodec, singlePeerConnection, publish = true, roomOptions = {}, rtcConfig }) => {
   const L = LivekitClient;
   L.setLogLevel('warn');
+  if (withoutCodec) window.forgetCodec(withoutCodec);
   const options = {
     adaptiveStream: true,
     dynacast: true,
