@@ -3,7 +3,7 @@
 use crate::ids::{Mid, TransportId, UpTrackId};
 use crate::negotiate::Negotiator;
 use crate::plan::{Channel, IceCredentials, RemoteCandidate, RemoteTransport};
-use crate::protocol::livekit::SignalTarget;
+use crate::protocol::livekit::{SignalTarget, signal_response};
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,9 @@ pub(super) struct Connection {
     pub(super) channels: HashSet<Channel>,
     /// Codecs of publications by section.
     pub(super) published: HashMap<Mid, UpTrackId>,
+    /// Answers wait until then in `held`.
+    pub(super) hold_until: Option<Instant>,
+    pub(super) held: Vec<signal_response::Message>,
     /// An offer of ours, or a nudge to re-offer, is due.
     pub(super) negotiate_at: Option<Instant>,
     pub(super) negotiated: Option<Instant>,
@@ -61,6 +64,8 @@ impl Connection {
             restart: None,
             channels: HashSet::new(),
             published: HashMap::new(),
+            hold_until: None,
+            held: Vec::new(),
             negotiate_at: None,
             negotiated: None,
             answer_by: None,

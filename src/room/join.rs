@@ -128,6 +128,7 @@ impl Room {
             self.open_main(seat, Role::Single);
             self.subscribe_to_all(now, seat);
             if let Some(offer) = &join.publisher_offer {
+                self.hold_first_answer(now, seat);
                 // The mark is all: a client whose very first offer is refused gains nothing by joining anew.
                 self.try_offer(now, seat, offer).ok();
             }

@@ -431,6 +431,7 @@ impl Room {
         for seat in self.participants.due(now.at) {
             self.expire(now, seat);
             self.expire_offer(now, seat);
+            self.release_answers(now, seat);
             self.negotiate_if_due(now, seat);
             self.apply_settings_if_due(now, seat);
             self.give_up_awaited_if_due(now, seat);

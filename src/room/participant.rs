@@ -358,7 +358,7 @@ impl Participant {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let negotiations = self
             .connections()
-            .flat_map(|connection| [connection.negotiate_at, connection.answer_by])
+            .flat_map(|c| [c.negotiate_at, c.answer_by, c.hold_until])
             .flatten();
         let settings = self.subscriptions.values().filter_map(|s| s.apply_at);
         let downs = self.subscriptions.values().filter_map(|s| s.down.as_ref());
@@ -433,6 +433,11 @@ impl Participant {
 
     /// pion, and with it the Go SDK, tells its user of a track when the first packet comes (livekit.md 3.15).
     pub(super) fn needs_packets(&self) -> bool {
+        self.client.sdk == client_info::Sdk::Go as i32
+    }
+
+    /// The Go SDK may read an answer before it has set the offer that it joined with: it reads on before it does that.
+    pub(super) fn is_slow_to_offer(&self) -> bool {
         self.client.sdk == client_info::Sdk::Go as i32
     }
 

@@ -1,5 +1,6 @@
 //! Offers, answers and candidates: between a client's signalling and the SDP machines.
 
+use super::connection::Connection;
 use super::{Fault, Now, Room, Seat};
 use crate::ids::{Mid, TrackSid, TransportId, UpTrackId};
 use crate::negotiate::{self, Bound, Offer, Publish, Role, SdpFault};
@@ -13,6 +14,10 @@ use std::time::Duration;
 
 /// How long a connected client may take to answer our offer (livekit 1.13.5 `transport.go`).
 const ANSWERED: Duration = Duration::from_secs(15);
+/// For a client to set the offer that it joined with, after the answer to the join.
+const HOLD: Duration = Duration::from_millis(30);
+/// Answers that are held back; a client that makes more offers is ready for them.
+const MAX_HELD: usize = 4;
 
 impl Room {
     /// An offer of the client: publisher or single connection. After one that cannot be answered the two ends disagree
@@ -70,7 +75,7 @@ impl Room {
         &mut self,
         now: Now,
         seat: Seat,
-        connection: &mut super::connection::Connection,
+        connection: &mut Connection,
         offer: &SessionDescription,
     ) -> Result<Outcome, SdpFault> {
         let parsed = connection.negotiator.parse_offer(&offer.sdp)?;
@@ -127,28 +132,26 @@ impl Room {
                 },
             );
         }
-        self.send(
-            seat,
-            signal_response::Message::Answer(SessionDescription {
-                r#type: "answer".to_owned(),
-                sdp: answer.sdp,
-                id: offer.id,
-                mid_to_track_id: answer.mid_to_track_id,
-            }),
-        );
+        let description = SessionDescription {
+            r#type: "answer".to_owned(),
+            sdp: answer.sdp,
+            id: offer.id,
+            mid_to_track_id: answer.mid_to_track_id,
+        };
+        let message = signal_response::Message::Answer(description);
+        self.send_unless_held(seat, connection, message);
         self.trickle(seat, connection);
         if connection.negotiator.pending() {
             connection.want_negotiation(now.at);
         }
         let (num_audios, num_videos) = answer.missing;
         if num_audios + num_videos > 0 {
-            self.send(
-                seat,
-                signal_response::Message::MediaSectionsRequirement(MediaSectionsRequirement {
-                    num_audios,
-                    num_videos,
-                }),
-            );
+            let requirement = MediaSectionsRequirement {
+                num_audios,
+                num_videos,
+            };
+            let message = signal_response::Message::MediaSectionsRequirement(requirement);
+            self.send_unless_held(seat, connection, message);
         }
         Ok(Outcome {
             transport,
@@ -158,6 +161,44 @@ impl Room {
             announced,
             backups,
         })
+    }
+
+    /// The answer to the offer of a join waits, for clients that are not ready for it at once.
+    pub(super) fn hold_first_answer(&mut self, now: Now, seat: Seat) {
+        if let Some(participant) = self.participants.get_mut(&seat)
+            && participant.is_slow_to_offer()
+            && let Some(main) = &mut participant.main
+        {
+            main.hold_until = Some(now.at + HOLD);
+        }
+    }
+
+    fn send_unless_held(
+        &mut self,
+        seat: Seat,
+        connection: &mut Connection,
+        message: signal_response::Message,
+    ) {
+        connection.held.push(message);
+        if connection.hold_until.is_none() || connection.held.len() > MAX_HELD {
+            connection.hold_until = None;
+            for message in std::mem::take(&mut connection.held) {
+                self.send(seat, message);
+            }
+        }
+    }
+
+    /// What was held back is said.
+    pub(super) fn release_answers(&mut self, now: Now, seat: Seat) {
+        let participant = self.participants.get_mut(&seat);
+        let Some(main) = participant.and_then(|participant| participant.main.as_mut()) else {
+            return;
+        };
+        if main.hold_until.take_if(|at| *at <= now.at).is_some() {
+            for message in std::mem::take(&mut main.held) {
+                self.send(seat, message);
+            }
+        }
     }
 
     fn after_answer(&mut self, now: Now, seat: Seat, outcome: Outcome) {
@@ -181,7 +222,7 @@ impl Room {
     fn match_sections(
         &mut self,
         seat: Seat,
-        connection: &super::connection::Connection,
+        connection: &Connection,
         offer: &Offer,
         mid_to_cid: &HashMap<String, String>,
     ) -> HashMap<Mid, UpTrackId> {
@@ -339,12 +380,7 @@ impl Room {
     }
 
     /// Tells the worker the peer's side when it or our own is new, and what was trickled before it.
-    fn set_remote(
-        &mut self,
-        seat: Seat,
-        connection: &mut super::connection::Connection,
-        remote: RemoteTransport,
-    ) {
+    fn set_remote(&mut self, seat: Seat, connection: &mut Connection, remote: RemoteTransport) {
         let Some(worker) = self.participants.get(&seat).map(|p| p.worker) else {
             return;
         };

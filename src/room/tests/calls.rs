@@ -700,3 +700,31 @@ fn an_administrator_unsubscribes_somebody() {
         [Command::CloseDown { .. }]
     ));
 }
+
+/// It reads on after the join before it has set the offer that it came with.
+#[test]
+fn the_go_sdk_is_answered_a_moment_after_its_join() {
+    let answers = |lab: &mut Lab, session| {
+        let heard = lab.heard(session).into_iter();
+        heard
+            .filter(|message| matches!(message, signal_response::Message::Answer(_)))
+            .count()
+    };
+    for (sdk, at_once) in [
+        (proto::client_info::Sdk::Js, 1),
+        (proto::client_info::Sdk::Go, 0),
+    ] {
+        let mut lab = Lab::new();
+        let join = |join: &mut Join| {
+            join.publisher_offer = Some(offer(JOIN, 1));
+            join.client.sdk = sdk as i32;
+        };
+        let alice = lab.join_with("alice", join).unwrap();
+        assert_eq!(answers(&mut lab, alice), at_once);
+        lab.wait(Duration::from_millis(50));
+        assert_eq!(answers(&mut lab, alice), 1 - at_once);
+        lab.connect();
+        lab.request(alice, signal_request::Message::Offer(offer(JOIN, 2)));
+        assert_eq!(answers(&mut lab, alice), 1, "later ones come at once");
+    }
+}
