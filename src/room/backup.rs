@@ -154,8 +154,38 @@ impl Room {
         self.reflect(seat);
     }
 
+    /// A packet of a primary has told its codec: whoever does not take that hears so.
+    pub(super) fn primary_came(&mut self, now: Now, seat: Seat, sid: &TrackSid, came: Codec) {
+        let Some(track) = self.publication_mut(seat, sid) else {
+            return;
+        };
+        if track.primary.came.replace(came) == Some(came) {
+            return;
+        }
+        let primary = track.primary.up;
+        for (id, subscriber) in self.downs_of(sid, |up| up == primary) {
+            let connection = self
+                .participant(subscriber)
+                .and_then(Participant::downstream);
+            let bound = connection.and_then(|connection| connection.negotiator.bound(id));
+            let track = self.publication(seat, sid);
+            if let (Some(bound), Some(track)) = (bound, track)
+                && track.choose(bound).is_none()
+            {
+                self.codec_unsupported(now, subscriber, id);
+            }
+        }
+    }
+
     /// A packet of a backup has come: everybody gets it, where that is the policy.
-    pub(super) fn backup_came(&mut self, now: Now, seat: Seat, sid: &TrackSid, up: UpTrackId) {
+    pub(super) fn backup_came(
+        &mut self,
+        now: Now,
+        seat: Seat,
+        sid: &TrackSid,
+        up: UpTrackId,
+        came: Codec,
+    ) {
         let crowded = self.participants.len() >= CROWD;
         let Some(track) = self.publication_mut(seat, sid) else {
             return;
@@ -163,7 +193,7 @@ impl Room {
         let before = track.coming();
         let is_target = track.place_of(up) == Some(TARGET);
         let codec = track.codec_track_mut(up).filter(|codec| codec.is_live());
-        let is_first = codec.is_some_and(|codec| !std::mem::replace(&mut codec.came, true));
+        let is_first = codec.is_some_and(|codec| codec.came.replace(came).is_none());
         if !is_target || !is_first {
             return;
         }
@@ -437,7 +467,7 @@ impl Publication {
             backup.formats.clear();
             backup.rids.clear();
             backup.heard = None;
-            backup.came = false;
+            backup.came = None;
             backup.quality = UpQuality::default();
             backup.dynacast.forget();
         }
@@ -467,13 +497,15 @@ impl Publication {
 
     /// The first codec among those that a subscriber agreed to.
     fn choose(&self, bound: &Bound) -> Option<UpTrackId> {
-        if self.backups.is_empty() {
-            return Some(self.primary.up);
-        }
         let takes = |codec| {
             let mut agreed = bound.formats.iter();
             agreed.any(|agreed| track::is_same(agreed.format.codec, codec))
         };
+        if self.backups.is_empty() {
+            // Before its first packet it may be any of those that its section lists.
+            let is_taken = self.primary.came.is_none_or(takes);
+            return is_taken.then_some(self.primary.up);
+        }
         self.open_codecs()
             .find(|(place, _)| self.codec(*place).is_some_and(takes))
             .map(|(_, codec)| codec.up)

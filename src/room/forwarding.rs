@@ -17,7 +17,7 @@ use super::rule::PermissionRule;
 use super::track::{CodecTrack, Publication};
 use super::{Now, Output, Room, Seat};
 use crate::ids::{Identity, ParticipantSid, Rid, TrackSid, UpTrackId, WorkerId};
-use crate::plan::{Format, Kind};
+use crate::plan::{Codec, Format, Kind};
 use crate::protocol::livekit::{
     self as proto, ConnectionQuality, DisconnectReason, TrackInfo, participant_info,
 };
@@ -82,6 +82,7 @@ struct ReflectedTrack {
 #[derive(Debug, Clone)]
 struct ReflectedCodec {
     up: UpTrackId,
+    came: Option<Codec>,
     formats: Vec<Format>,
     rids: Vec<Rid>,
 }
@@ -472,6 +473,7 @@ impl ReflectedTrack {
         track.regressed = self.regressed;
         let codecs = std::iter::once(&self.primary).chain(&self.backups);
         for (known, codec) in track.codecs_mut().zip(codecs) {
+            known.came = codec.came;
             known.formats.clone_from(&codec.formats);
             known.rids.clone_from(&codec.rids);
         }
@@ -498,6 +500,7 @@ impl ReflectedCodec {
     fn of(codec: &CodecTrack) -> Self {
         Self {
             up: codec.up,
+            came: codec.came,
             formats: codec.formats.clone(),
             rids: codec.rids.clone(),
         }
@@ -505,6 +508,7 @@ impl ReflectedCodec {
 
     fn track(&self) -> CodecTrack {
         CodecTrack {
+            came: self.came,
             formats: self.formats.clone(),
             rids: self.rids.clone(),
             ..CodecTrack::new(self.up)

@@ -209,14 +209,19 @@ impl Room {
             track.format_seen(format);
         }
         let news = track.layer_seen(up, spatial, ssrc) && is_primary;
-        if !track.announced && is_primary {
-            self.announce(now, seat, &sid);
-        } else if news && track.kind == Kind::Video {
+        let (announced, kind) = (track.announced, track.kind);
+        if news && announced && kind == Kind::Video {
             track.touch(now);
-            self.changed(now, seat);
         }
-        if !is_primary {
-            self.backup_came(now, seat, &sid, up);
+        if is_primary {
+            self.primary_came(now, seat, &sid, format.codec);
+        } else {
+            self.backup_came(now, seat, &sid, up, format.codec);
+        }
+        if !announced && is_primary {
+            self.announce(now, seat, &sid);
+        } else if news && kind == Kind::Video {
+            self.changed(now, seat);
         }
     }
 

@@ -108,8 +108,8 @@ pub(super) struct CodecTrack {
     pub(super) dynacast: Dynacast,
     /// How it comes in.
     pub(super) quality: UpQuality,
-    /// A packet of it has come; not noted of a primary.
-    pub(super) came: bool,
+    /// What its packets have shown it to be; its section may list other codecs too.
+    pub(super) came: Option<Codec>,
     /// How loud it was when the worker last said so.
     pub(super) heard: Option<(f32, Instant)>,
 }
@@ -123,7 +123,7 @@ impl CodecTrack {
             rids: Vec::new(),
             dynacast: Dynacast::default(),
             quality: UpQuality::default(),
-            came: false,
+            came: None,
             heard: None,
         }
     }

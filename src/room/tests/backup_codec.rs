@@ -336,6 +336,79 @@ fn a_subscriber_of_two_connections_gets_the_backup_by_its_answer() {
     assert!(errors(&mut stage.lab, carol).is_empty());
 }
 
+/// A section lists what its client may send; what it sends, its packets tell.
+#[test]
+fn whoever_takes_a_codec_that_is_listed_and_does_not_come_is_told_so() {
+    let mut lab = Lab::new();
+    let join = |join: &mut Join| join.publisher_offer = Some(offer(JOIN, 1));
+    let alice = lab.join_with("alice", join).unwrap();
+    lab.connect();
+    lab.request(alice, signal_request::Message::AddTrack(camera()));
+    let message = signal_request::Message::Offer(offer(PUBLISH, 2));
+    lab.request(alice, message);
+    let up = *lab.room.ups.keys().next().unwrap();
+    for spatial in 0..3 {
+        lab.event(Event::LayerSeen {
+            up,
+            spatial,
+            ssrc: Ssrc(7 + u32::from(spatial)),
+            format: Format {
+                codec: Codec::H264,
+                variant: 1,
+            },
+        });
+    }
+    for (identity, codec, opened_downs, told) in [
+        (
+            "bob",
+            "H264",
+            0,
+            vec![proto::SubscriptionError::SeCodecUnsupported],
+        ),
+        ("carol", "VP8", 1, vec![]),
+    ] {
+        opened(&mut lab);
+        let sdp = without(JOIN, codec);
+        let join = |join: &mut Join| join.publisher_offer = Some(offer(&sdp, 1));
+        let session = lab.join_with(identity, join).unwrap();
+        lab.connect();
+        assert_eq!(errors(&mut lab, session), told, "{identity}");
+        assert_eq!(opened(&mut lab).len(), opened_downs, "{identity}");
+    }
+}
+
+#[test]
+fn whoever_had_a_track_before_its_codec_was_seen_is_told_when_it_cannot_have_it() {
+    let mut lab = Lab::new();
+    let join = |join: &mut Join| join.publisher_offer = Some(offer(JOIN, 1));
+    let alice = lab.join_with("alice", join).unwrap();
+    lab.connect();
+    lab.request(alice, signal_request::Message::AddTrack(camera()));
+    let message = signal_request::Message::Offer(offer(&publish(), 2));
+    lab.request(alice, message);
+    let up = *lab.room.ups.keys().next().unwrap();
+    opened(&mut lab);
+    let sdp = without(JOIN, "H264");
+    let join = |join: &mut Join| join.publisher_offer = Some(offer(&sdp, 1));
+    let bob = lab.join_with("bob", join).unwrap();
+    lab.connect();
+    lab.wait(3 * SECOND);
+    assert_eq!(opened(&mut lab).len(), 1);
+    assert!(errors(&mut lab, bob).is_empty());
+    let unsupported = proto::SubscriptionError::SeCodecUnsupported;
+    for (codec, told) in [(Codec::Vp8, vec![]), (Codec::H264, vec![unsupported])] {
+        let (ssrc, spatial) = (Ssrc(7), 0);
+        let format = Format { codec, variant: 0 };
+        lab.event(Event::LayerSeen {
+            up,
+            spatial,
+            ssrc,
+            format,
+        });
+        assert_eq!(errors(&mut lab, bob), told, "{codec:?}");
+    }
+}
+
 #[test]
 fn whoever_takes_neither_is_told_so() {
     let mut stage = Stage::new(BackupCodecPolicy::Simulcast);
