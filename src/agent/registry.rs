@@ -40,6 +40,8 @@ const STABLE: Duration = Duration::from_secs(60);
 const MAX_FAILURES: u32 = 3;
 /// Dispatches of one room.
 const MAX_DISPATCHES: usize = 64;
+/// Namespaces of which one dispatch asks for agents.
+const MAX_NAMESPACES: usize = 16;
 /// Jobs of one dispatch that are over and still listed.
 const MAX_ENDED: usize = 16;
 
@@ -595,6 +597,9 @@ impl Registry {
         };
         let mut made = Vec::new();
         for dispatch in &mut room.dispatches {
+            let served = dispatch.served.iter();
+            let mut namespaces: BTreeSet<String> =
+                served.map(|(_, name, _)| name.clone()).collect();
             for kind in [
                 JobType::JtRoom,
                 JobType::JtPublisher,
@@ -619,6 +624,11 @@ impl Registry {
                     able.flat_map(|skill| whom.iter().map(move |whom| (skill, *whom)))
                 {
                     let sid = participant.map_or_else(String::new, |info| info.sid.clone());
+                    let known = namespaces.len();
+                    if known >= MAX_NAMESPACES && !namespaces.contains(&skill.namespace) {
+                        continue;
+                    }
+                    namespaces.insert(skill.namespace.clone());
                     let purpose = (kind, skill.namespace.clone(), sid);
                     if !dispatch.served.insert(purpose) {
                         continue;

@@ -478,6 +478,23 @@ fn each_namespace_of_a_name_has_a_job_of_its_own() {
 }
 
 #[test]
+fn namespaces_are_bounded_for_each_dispatch() {
+    let mut lab = Lab::new();
+    lab.room(&[""]);
+    for number in 0..40 {
+        let link = lab.registry.connect(lab.now, "key".to_owned());
+        let request = RegisterWorkerRequest {
+            r#type: JobType::JtRoom as i32,
+            namespace: Some(number.to_string()),
+            ..Default::default()
+        };
+        lab.says(link, worker_message::Message::Register(request));
+        lab.registry.disconnect(lab.now, link);
+    }
+    assert_eq!(lab.registry.jobs_kept(), 16);
+}
+
+#[test]
 fn dispatches_need_a_room_and_are_bounded() {
     let mut lab = Lab::new();
     let request = CreateAgentDispatchRequest {

@@ -63,6 +63,8 @@ enum BackupRefused {
 pub(super) struct Coming {
     live: Vec<bool>,
     regressed: bool,
+    /// What the packets of the primary are.
+    came: Option<Codec>,
 }
 
 impl Room {
@@ -154,26 +156,15 @@ impl Room {
         self.reflect(seat);
     }
 
-    /// A packet of a primary has told its codec: whoever does not take that hears so.
+    /// A packet of a primary has told its codec: whoever does not take that gets another one, or hears so.
     pub(super) fn primary_came(&mut self, now: Now, seat: Seat, sid: &TrackSid, came: Codec) {
         let Some(track) = self.publication_mut(seat, sid) else {
             return;
         };
-        if track.primary.came.replace(came) == Some(came) {
-            return;
-        }
-        let primary = track.primary.up;
-        for (id, subscriber) in self.downs_of(sid, |up| up == primary) {
-            let connection = self
-                .participant(subscriber)
-                .and_then(Participant::downstream);
-            let bound = connection.and_then(|connection| connection.negotiator.bound(id));
-            let track = self.publication(seat, sid);
-            if let (Some(bound), Some(track)) = (bound, track)
-                && track.choose(bound).is_none()
-            {
-                self.codec_unsupported(now, subscriber, id);
-            }
+        let before = track.coming();
+        if track.primary.came.replace(came) != Some(came) {
+            self.codecs_changed(now, seat, sid, &before);
+            self.reflect(seat);
         }
     }
 
@@ -237,6 +228,7 @@ impl Room {
             }
         }
         let regressed = track.regressed && !before.regressed;
+        let shown = (track.primary.came != before.came).then_some(track.primary.up);
         let target = track.codecs().nth(TARGET).map(|codec| codec.up);
         for up in come {
             self.open_waiting(now, sid, up);
@@ -245,8 +237,19 @@ impl Room {
             // It begins anew when it has ended.
             self.stop_down(now, seat, sid);
         }
-        for (id, seat) in self.downs_of(sid, |up| regressed && Some(up) != target) {
-            self.choose_again(now, seat, sid, id);
+        let is_left = |up| regressed && Some(up) != target;
+        for (id, subscriber) in self.downs_of(sid, |up| is_left(up) || Some(up) == shown) {
+            let connection = self
+                .participant(subscriber)
+                .and_then(Participant::downstream);
+            let bound = connection.and_then(|connection| connection.negotiator.bound(id));
+            let track = self.publication(seat, sid);
+            let chosen = bound.and_then(|bound| track.map(|track| track.choose(bound)));
+            let up = self.downs.get(&id).map(|owner| owner.up);
+            // Whoever has no section yet will choose.
+            if chosen != Some(up) && (chosen.is_some() || up.is_some_and(is_left)) {
+                self.choose_again(now, subscriber, sid, id);
+            }
         }
     }
 
@@ -300,13 +303,22 @@ impl Room {
             return self.codec_unsupported(now, seat, id);
         };
         let has_backups = !track.backups.is_empty();
-        if has_backups {
-            // A greeting of ours must not be taken for another codec.
-            let place = track.place_of(up);
-            let codec = place.and_then(|place| track.codec(place));
-            let is_its = |codec, sent: &SendFormat| track::is_same(sent.format.codec, codec);
-            let formats = &mut bound.formats;
-            formats.retain(|sent| codec.is_none_or(|codec| is_its(codec, sent)));
+        if let Some(codec) = track
+            .place_of(up)
+            .filter(|_| has_backups)
+            .and_then(|place| track.codec(place))
+        {
+            let is_its = |sent: &SendFormat| track::is_same(sent.format.codec, codec);
+            if self
+                .participant(seat)
+                .is_some_and(Participant::needs_packets)
+            {
+                // A greeting of ours must not be taken for another codec.
+                bound.formats.retain(is_its);
+            } else {
+                // Its encoder may fall back to another one that its section lists.
+                bound.formats.sort_by_key(|sent| !is_its(sent));
+            }
         }
         let is_live = track
             .codecs()
@@ -480,6 +492,7 @@ impl Publication {
         Coming {
             live: self.codecs().map(CodecTrack::is_live).collect(),
             regressed: self.regressed,
+            came: self.primary.came,
         }
     }
 
@@ -506,8 +519,14 @@ impl Publication {
             let is_taken = self.primary.came.is_none_or(takes);
             return is_taken.then_some(self.primary.up);
         }
+        let is_taken = |place: usize| self.codec(place).is_some_and(takes);
         self.open_codecs()
-            .find(|(place, _)| self.codec(*place).is_some_and(takes))
+            .find(|(place, _)| is_taken(*place))
+            // After a regression, for whoever takes the others alone.
+            .or_else(|| {
+                let mut live = self.codecs().enumerate().filter(|(_, c)| c.is_live());
+                live.find(|(place, _)| is_taken(*place))
+            })
             .map(|(_, codec)| codec.up)
     }
 }

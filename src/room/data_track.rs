@@ -49,18 +49,13 @@ impl DataTracks {
         self.subscribed.clear();
     }
 
-    /// A handle that no subscription has.
-    fn free_handle(&mut self) -> u16 {
-        loop {
+    /// A handle that no subscription has; `None` when all are taken.
+    fn free_handle(&mut self) -> Option<u16> {
+        let taken: BTreeSet<u16> = self.subscribed.values().copied().flatten().collect();
+        (0..u16::MAX).find_map(|_| {
             self.last_handle = self.last_handle.wrapping_add(1).max(1);
-            if !self
-                .subscribed
-                .values()
-                .any(|used| *used == Some(self.last_handle))
-            {
-                return self.last_handle;
-            }
-        }
+            (!taken.contains(&self.last_handle)).then_some(self.last_handle)
+        })
     }
 }
 
@@ -267,7 +262,7 @@ impl Room {
             return;
         };
         let tracks = &mut participant.data_tracks;
-        let handle = allowed.then(|| tracks.free_handle());
+        let handle = allowed.then(|| tracks.free_handle()).flatten();
         tracks.subscribed.insert(sid.to_owned(), handle);
         self.say_allowed(seat, publisher, sid, allowed);
     }

@@ -486,7 +486,11 @@ impl Room {
         if connection.negotiate_at.is_none_or(|at| at > now.at) {
             return;
         }
-        connection.negotiate_at = None;
+        // After an answer that is held back.
+        connection.negotiate_at = connection.hold_until;
+        if connection.hold_until.is_some() {
+            return;
+        }
         if single {
             connection.negotiated = Some(now.at);
             let (num_audios, num_videos) = connection.negotiator.missing();

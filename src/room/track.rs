@@ -387,19 +387,21 @@ impl Publication {
 
     /// What it may be sent in to a subscriber, preferred first. A backup that has not come may have any form.
     pub(super) fn formats(&self) -> Vec<Format> {
-        let mut formats = self.primary.formats.clone();
-        if self.regressed {
-            formats.clear();
-        }
+        let mut formats = Vec::new();
         for (backup, place) in self.backups.iter().zip(1..) {
             let of_codec = match self.codec(place) {
-                _ if self.regressed && place > 1 => Vec::new(),
                 Some(codec) if !backup.is_live() => codec.formats(),
                 _ => backup.formats.clone(),
             };
             formats.extend(of_codec);
         }
-        formats
+        let primary = self.primary.formats.iter().copied();
+        if self.regressed {
+            formats.extend(primary);
+            formats
+        } else {
+            primary.chain(formats).collect()
+        }
     }
 
     /// Stamps a change (livekit `TimedVersion`).

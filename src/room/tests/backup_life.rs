@@ -1,10 +1,11 @@
 //! What becomes of a backup codec once it is there: mutes, moves, other rooms and workers, and its end.
 
-use super::backup_codec::{Stage, asked, codec, opened, publish_more, video_at, without};
+use super::backup_codec::{Stage, asked, codec, errors, opened, publish_more, video_at, without};
 use super::calls::{JOIN, PUBLISH, offer};
 use super::moving::other_room;
 use super::*;
-use crate::ids::UpTrackId;
+use crate::ids::{Ssrc, UpTrackId};
+use crate::plan::{Codec, Format};
 use crate::protocol::livekit::{
     BackupCodecPolicy, MuteTrackRequest, SessionDescription, UpdateSubscription,
 };
@@ -314,4 +315,52 @@ fn what_a_publisher_missed_of_its_codecs_is_said_when_it_is_back() {
     };
     stage.alice = stage.lab.join_with("alice", resume).unwrap();
     assert_eq!(stage.asked(), ["vp8 111"]);
+}
+
+/// libwebrtc's encoder falls back to another codec of its section when it fails.
+#[test]
+fn a_primary_that_falls_back_to_another_codec_goes_on_for_those_who_take_it() {
+    let mut stage = Stage::new(BackupCodecPolicy::Simulcast);
+    stage.join("bob");
+    let formats = stage.opened().remove(0).formats;
+    assert_eq!(formats[0].format.codec, Codec::Vp9);
+    assert!(formats.iter().any(|f| f.format.codec == Codec::H264));
+    let carol = stage.join_without("carol", "H264");
+    let downs = stage.opened();
+    assert_eq!(downs[0].up, stage.ups()[0]);
+    stage.asked();
+    let (up, spatial, ssrc) = (stage.ups()[0], 0, Ssrc(7));
+    let format = Format {
+        codec: Codec::H264,
+        variant: 1,
+    };
+    stage.lab.event(Event::LayerSeen {
+        up,
+        spatial,
+        ssrc,
+        format,
+    });
+    stage.closed(&downs);
+    let again = offer(&without(JOIN, "H264"), 2);
+    stage
+        .lab
+        .request(carol, signal_request::Message::Offer(again));
+    let asked = stage.asked();
+    let last = asked.last().expect("something is asked for");
+    assert!(last.contains("vp8 111"), "{asked:?}");
+    assert!(errors(&mut stage.lab, carol).is_empty());
+}
+
+#[test]
+fn a_regression_takes_nothing_from_those_who_do_not_take_its_codec() {
+    let mut stage = Stage::new(BackupCodecPolicy::Regression);
+    let xavier = stage.join_without("xavier", "VP8");
+    assert_eq!(stage.opened()[0].up, stage.ups()[0]);
+    stage.join_without("carol", "VP9");
+    stage.backs_up();
+    assert!(stage.opened().iter().all(|down| down.up == stage.ups()[1]));
+    assert!(errors(&mut stage.lab, xavier).is_empty());
+    let late = stage.join_without("late", "VP8");
+    assert_eq!(stage.opened()[0].up, stage.ups()[0]);
+    assert!(errors(&mut stage.lab, late).is_empty());
 }

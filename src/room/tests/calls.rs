@@ -728,3 +728,31 @@ fn the_go_sdk_is_answered_a_moment_after_its_join() {
         assert_eq!(answers(&mut lab, alice), 1, "later ones come at once");
     }
 }
+
+#[test]
+fn the_go_sdk_is_not_asked_for_sections_before_it_is_answered() {
+    let mut lab = Lab::new();
+    let join = |join: &mut Join| join.publisher_offer = Some(offer(JOIN, 1));
+    let alice = lab.join_with("alice", join).unwrap();
+    lab.connect();
+    lab.request(alice, signal_request::Message::AddTrack(camera()));
+    lab.request(alice, signal_request::Message::Offer(offer(PUBLISH, 2)));
+    lab.wait(Duration::from_secs(3));
+    let join = |join: &mut Join| {
+        join.publisher_offer = Some(offer(JOIN, 1));
+        join.client.sdk = proto::client_info::Sdk::Go as i32;
+    };
+    let bob = lab.join_with("bob", join).unwrap();
+    lab.wait(Duration::from_millis(200));
+    let heard = lab.heard(bob);
+    let first = |is: fn(&signal_response::Message) -> bool| heard.iter().position(is);
+    let answer = first(|message| matches!(message, signal_response::Message::Answer(_)));
+    let required = first(|message| {
+        matches!(
+            message,
+            signal_response::Message::MediaSectionsRequirement(_)
+        )
+    });
+    assert!(required.is_some() && answer.is_some(), "{heard:?}");
+    assert!(answer < required, "{heard:?}");
+}
