@@ -6,8 +6,12 @@
 //!    come is waited for.
 //! 3. Its wish is counted for that codec (`super::dynacast`), which asks the publisher for it.
 //! 4. The publisher sends `add_track` with the SID, then an offer with a further section. Whoever waited gets it.
-//! 5. If the publication's policy is regression, everybody gets it from its first packet on, and the primary is wanted by
-//!    nobody. A down track goes on with the other codec, or, if its client does not take that, ends and begins anew.
+//! 5. If the publication's policy is regression, everybody who takes it gets it from its first packet on, and the primary
+//!    is wanted by the others alone. A down track goes on with the other codec, or, if its client cannot change codecs,
+//!    ends and begins anew.
+//!
+//! What a codec really is, its packets tell: a publisher's section lists others that its encoder may fall back to. Who
+//! does not take what comes gets the next codec of the publication, or hears CODEC_UNSUPPORTED.
 //!
 //! A publication ends with its primary; a backup that ends alone is asked for again when somebody needs it.
 
@@ -27,7 +31,7 @@ use crate::protocol::livekit::{
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// The backup that everybody gets after a regression: the first (livekit 1.13.5 `mediatrack.go`).
+/// The backup that is preferred after a regression: the first (livekit 1.13.5 `mediatrack.go`).
 const TARGET: usize = 1;
 /// With this many participants codecs are not regressed where that is only preferred (livekit 1.13.5
 /// `video.codec_regression_threshold`).
@@ -168,7 +172,7 @@ impl Room {
         }
     }
 
-    /// A packet of a backup has come: everybody gets it, where that is the policy.
+    /// A packet of a backup has come: everybody who takes it gets it, where that is the policy.
     pub(super) fn backup_came(
         &mut self,
         now: Now,
@@ -213,7 +217,7 @@ impl Room {
         self.reflect(seat);
     }
 
-    /// Does for the subscribers of a track what follows from codecs that come or end.
+    /// Does for the subscribers of a track what follows from codecs that come, end, or prove to be others.
     pub(super) fn codecs_changed(&mut self, now: Now, seat: Seat, sid: &TrackSid, before: &Coming) {
         let Some(track) = self.publication(seat, sid) else {
             return;
