@@ -295,6 +295,15 @@ fn what_comes_on_a_channel_of_a_client_s_own_is_a_user_packet_for_all() {
     assert_eq!(user.payload, b"plain");
 }
 
+/// Publishes a data track under handle 9.
+pub(super) fn pose() -> signal_request::Message {
+    signal_request::Message::PublishDataTrackRequest(proto::PublishDataTrackRequest {
+        pub_handle: 9,
+        name: "pose".to_owned(),
+        ..Default::default()
+    })
+}
+
 #[test]
 fn a_data_track_reaches_its_subscribers_under_their_own_handles() {
     let mut lab = Lab::new();
@@ -305,15 +314,7 @@ fn a_data_track_reaches_its_subscribers_under_their_own_handles() {
     lab.heard(alice);
     lab.heard(bob);
     lab.commands.clear();
-    let request = proto::PublishDataTrackRequest {
-        pub_handle: 9,
-        name: "pose".to_owned(),
-        ..Default::default()
-    };
-    lab.request(
-        alice,
-        signal_request::Message::PublishDataTrackRequest(request),
-    );
+    lab.request(alice, pose());
     assert_eq!(lab.kinds(alice), ["data_track", "update"]);
     let handles = lab
         .heard(bob)
@@ -347,13 +348,7 @@ fn a_data_track_ends_when_its_publisher_may_no_longer_publish_data() {
     lab.connect();
     let bob = lab.join("bob");
     lab.connect();
-    let request = proto::PublishDataTrackRequest {
-        pub_handle: 9,
-        name: "pose".to_owned(),
-        ..Default::default()
-    };
-    let request = signal_request::Message::PublishDataTrackRequest(request);
-    lab.request(alice, request);
+    lab.request(alice, pose());
     let sids = |lab: &Lab| -> usize {
         let seat = lab.room.identities["alice"];
         lab.room.participants[&seat].data_tracks.published().len()

@@ -1,13 +1,12 @@
 //! Who may have what, who is told of it, and what waits for its time.
 
 use super::calls::{Call, JOIN, PUBLISH, offer};
-use super::data::delivered;
+use super::data::{delivered, pose};
 use super::*;
 use crate::plan::{DownTrackPlan, Kind};
 use crate::protocol::livekit::{
-    DataTrackSubscriberHandles, PublishDataTrackRequest, SubscriptionError, SubscriptionPermission,
-    TrackPermission, UpdateDataSubscription, UpdateSubscription, UpdateTrackSettings,
-    update_data_subscription,
+    DataTrackSubscriberHandles, SubscriptionError, SubscriptionPermission, TrackPermission,
+    UpdateDataSubscription, UpdateSubscription, UpdateTrackSettings, update_data_subscription,
 };
 
 /// Rule of a publisher: all, or these with all tracks.
@@ -68,15 +67,7 @@ fn data_tracks_come_when_their_subscriber_may_subscribe_and_end_when_it_may_not(
     let from = lab.connect();
     let bob = lab.grant("bob", |grant| grant.can_subscribe = Some(false));
     let to = lab.connect();
-    let request = PublishDataTrackRequest {
-        pub_handle: 9,
-        name: "pose".to_owned(),
-        ..Default::default()
-    };
-    lab.request(
-        alice,
-        signal_request::Message::PublishDataTrackRequest(request),
-    );
+    lab.request(alice, pose());
     assert!(data_tracks(&mut lab, bob).is_empty());
     let seat = lab.room.identities["bob"];
     let allow = |lab: &mut Lab, can_subscribe| {
@@ -114,15 +105,7 @@ fn a_publisher_s_rule_counts_for_data_tracks_and_recorders_are_exempt() {
     let to_recorder = lab.connect();
     lab.request(alice, rule(Some(&["carol"])));
     lab.heard(bob);
-    let request = PublishDataTrackRequest {
-        pub_handle: 9,
-        name: "pose".to_owned(),
-        ..Default::default()
-    };
-    lab.request(
-        alice,
-        signal_request::Message::PublishDataTrackRequest(request),
-    );
+    lab.request(alice, pose());
     let sid = lab.room.participants[&lab.room.identities["alice"]]
         .info()
         .data_tracks[0]
