@@ -1,7 +1,8 @@
 //! The DTLS certificate of the process: self-signed, new at every start, known to peers by its fingerprint in the SDP
 //! (RFC 8122). Shared by all transports, with the DTLS settings that go with it.
 
-use crate::plan::Fingerprint;
+use super::dtls::rsa;
+use crate::plan::{DtlsRole, Fingerprint};
 use aws_lc_rs::digest;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use std::fmt;
@@ -20,7 +21,8 @@ pub(super) const MTU: usize = 1200;
 /// A self-signed ECDSA P-256 certificate with its key.
 pub struct Certificate {
     der: dimpl::DtlsCertificate,
-    config: Arc<dimpl::Config>,
+    server: Arc<dimpl::Config>,
+    client: Arc<dimpl::Config>,
     fingerprint: Fingerprint,
 }
 
@@ -40,23 +42,16 @@ impl Certificate {
             .expect("fixed parameters make a certificate")
             .der()
             .to_vec();
-        let config = dimpl::Config::builder()
-            .mtu(MTU)
-            .max_queue_tx(32)
-            // ICE has proved the address already; the cookie would cost a round trip.
-            .use_server_cookie(false)
-            .flight_start_rto(FIRST_RETRANSMISSION)
-            .flight_retries(RETRANSMISSIONS)
-            .handshake_timeout(HANDSHAKE_TIMEOUT)
-            .build()
-            .expect("fixed DTLS settings are valid");
+        let server = settings().with_crypto_provider(rsa::provider()).build();
+        let client = settings().build();
         Self {
             fingerprint: fingerprint(&certificate),
             der: dimpl::DtlsCertificate {
                 certificate,
                 private_key: key.serialize_der(),
             },
-            config: Arc::new(config),
+            server: Arc::new(server.expect("fixed DTLS settings are valid")),
+            client: Arc::new(client.expect("fixed DTLS settings are valid")),
         }
     }
 
@@ -69,8 +64,12 @@ impl Certificate {
         self.der.clone()
     }
 
-    pub(super) fn config(&self) -> Arc<dimpl::Config> {
-        Arc::clone(&self.config)
+    /// The settings of a session that plays this role.
+    pub(super) fn config(&self, role: DtlsRole) -> Arc<dimpl::Config> {
+        Arc::clone(match role {
+            DtlsRole::Server => &self.server,
+            DtlsRole::Client => &self.client,
+        })
     }
 }
 
@@ -80,6 +79,17 @@ impl fmt::Debug for Certificate {
             .field("fingerprint", &self.fingerprint)
             .finish_non_exhaustive()
     }
+}
+
+fn settings() -> dimpl::ConfigBuilder {
+    dimpl::Config::builder()
+        .mtu(MTU)
+        .max_queue_tx(32)
+        // ICE has proved the address already; the cookie would cost a round trip.
+        .use_server_cookie(false)
+        .flight_start_rto(FIRST_RETRANSMISSION)
+        .flight_retries(RETRANSMISSIONS)
+        .handshake_timeout(HANDSHAKE_TIMEOUT)
 }
 
 /// SHA-256 of a certificate in DER.

@@ -1,4 +1,4 @@
-// LiveKit's Python SDK, which is the Rust core that most native clients share.
+// LiveKit's Python SDK, which is the Rust core that most native clients share; and aiortc, which shares nothing with it.
 import { inRoot, python } from '../lib/paths.mjs';
 import { LOSSY_SERVER } from '../lib/test.mjs';
 
@@ -46,5 +46,11 @@ export const pythonCases = [
     timeout: 180,
     run: (test) => runPython(test, 'agent', []),
   },
+  ...['ecdsa', 'rsa'].map((certificate) => ({
+    name: `aiortc-${certificate}`,
+    about: `two participants whose ICE, DTLS, SCTP and SDP are aiortc's and OpenSSL's, with ${certificate.toUpperCase()} certificates`,
+    timeout: 60,
+    run: (test) => runPython(test, 'aiortc-pair', ['--certificate', certificate]),
+  })),
   ...both('python-messages-loss', '1,000 reliable messages at 5 % loss', (single) => (test) => messagesUnderLoss(test, single), { server: LOSSY_SERVER, over: [] }),
 ];

@@ -3,15 +3,20 @@
 //!
 //! Driven by [`super::transport::Transport`]. It knows no addresses: a change of the ICE path does not concern it.
 
+pub(super) mod rsa;
+
 use super::certificate::{Certificate, fingerprint};
 use super::srtp::{self, Opener, Profile, Sealer};
 use crate::plan::{DtlsRole, Fingerprint};
 use dimpl::{Output, SrtpProfile};
 use std::fmt;
+use std::iter;
 use std::time::Instant;
 
 /// Room for any datagram that browsers send; larger records take a buffer of their own.
 const SCRATCH: usize = 2048;
+/// Most records of a datagram that `dimpl` takes.
+const MOST_RECORDS: usize = 8;
 
 /// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,17 +44,33 @@ pub(super) struct Dtls {
 
 /// Whether a datagram is made of whole records (RFC 6347 §4.1). Others are ignored without a word.
 pub(super) fn is_whole(mut datagram: &[u8]) -> bool {
-    while let Some((header, rest)) = datagram.split_first_chunk::<13>() {
-        let length = usize::from(u16::from_be_bytes([header[11], header[12]]));
-        let Some(rest) = rest.get(length..).filter(|_| header[1] == 254) else {
-            return false;
-        };
+    while let Some(rest) = behind_record(datagram) {
         if rest.is_empty() {
             return true;
         }
         datagram = rest;
     }
     false
+}
+
+fn behind_record(datagram: &[u8]) -> Option<&[u8]> {
+    let (header, rest) = datagram.split_first_chunk::<13>()?;
+    let length = usize::from(u16::from_be_bytes([header[11], header[12]]));
+    rest.get(length..).filter(|_| header[1] == 254)
+}
+
+/// The records of a datagram, as many together as `dimpl` takes. OpenSSL that has not been told of an MTU cuts a
+/// certificate into records of 256 bytes, and may send them all in one datagram.
+fn pieces(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = datagram;
+    iter::from_fn(move || {
+        let piece = rest;
+        for _ in 0..MOST_RECORDS {
+            rest = behind_record(rest).unwrap_or_default();
+        }
+        let piece = &piece[..piece.len() - rest.len()];
+        Some(piece).filter(|piece| !piece.is_empty())
+    })
 }
 
 impl Dtls {
@@ -59,7 +80,7 @@ impl Dtls {
         role: DtlsRole,
         expected: Fingerprint,
     ) -> Self {
-        let mut session = dimpl::Dtls::new_12(certificate.config(), certificate.der(), now);
+        let mut session = dimpl::Dtls::new_12(certificate.config(role), certificate.der(), now);
         session.set_active(role == DtlsRole::Client);
         Self {
             session,
@@ -106,13 +127,15 @@ impl Dtls {
         if self.state == State::Closed {
             return;
         }
-        let result = self
-            .session
-            .handle_timeout(now)
-            .and_then(|()| self.session.handle_packet(datagram));
-        self.drain(packet, data);
-        if let Err(error) = result {
-            self.fail(&error);
+        for piece in pieces(datagram) {
+            let result = self
+                .session
+                .handle_timeout(now)
+                .and_then(|()| self.session.handle_packet(piece));
+            self.drain(packet, data);
+            if let Err(error) = result {
+                return self.fail(&error);
+            }
         }
     }
 
@@ -167,6 +190,7 @@ impl Dtls {
     }
 
     fn drain(&mut self, packet: &mut dyn FnMut(&[u8]), data: &mut dyn FnMut(&[u8])) {
+        let asks = self.role == DtlsRole::Server && self.state == State::Handshake;
         let mut scratch = [0; SCRATCH];
         let mut large = Vec::new();
         loop {
@@ -176,6 +200,11 @@ impl Dtls {
                 &mut large[..]
             };
             match self.session.poll_output(buffer) {
+                Output::Packet(bytes) if asks => {
+                    let mut bytes = bytes.to_vec();
+                    rsa::ask(&mut bytes);
+                    packet(&bytes);
+                }
                 Output::Packet(bytes) => packet(bytes),
                 Output::BufferTooSmall { needed } => large.resize(needed, 0),
                 Output::Timeout(at) => {
@@ -221,5 +250,34 @@ impl Dtls {
                 self.state = State::Up;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(length: u8) -> Vec<u8> {
+        let mut record = vec![22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, length];
+        record.resize(13 + usize::from(length), length);
+        record
+    }
+
+    #[test]
+    fn a_datagram_of_many_records_is_taken_in_pieces() {
+        let records: Vec<_> = (0..20).map(record).collect();
+        let datagram = records.concat();
+        assert!(is_whole(&datagram));
+        let lengths: Vec<_> = pieces(&datagram).map(<[u8]>::len).collect();
+        let of = |range: std::ops::Range<usize>| records[range].concat().len();
+        assert_eq!(lengths, [of(0..8), of(8..16), of(16..20)]);
+        assert_eq!(pieces(&datagram).collect::<Vec<_>>().concat(), datagram);
+
+        let eight = records[..8].concat();
+        assert_eq!(pieces(&eight).collect::<Vec<_>>(), [&eight]);
+        assert_eq!(pieces(&[]).count(), 0);
+        let cut = &datagram[..datagram.len() - 1];
+        assert!(!is_whole(cut));
+        assert_eq!(pieces(cut).collect::<Vec<_>>().concat(), cut);
     }
 }
