@@ -245,7 +245,7 @@ const fn own(
     }
 }
 
-/// Offered in the subscriber role, in this order.
+/// Offered in the subscriber role, in this order, but for the codec of a video that is sent: it comes first.
 pub(super) static TABLE: [Own; 11] = [
     own(
         Codec::Opus,

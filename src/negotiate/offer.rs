@@ -1,7 +1,7 @@
 //! Our own offers: the subscriber role of dual peer connections.
 
 use super::extensions;
-use super::formats::{self, Feedback, TABLE};
+use super::formats::{self, Feedback, Own, TABLE};
 use super::parse::{Description, DtlsSetup, MAX_SECTIONS, Media, Section as Answered};
 use super::sections::{Down, Section, Slot};
 use super::write::{self, Lines};
@@ -191,7 +191,14 @@ impl Negotiator {
         lines.mux();
         let carried = self.carried(place);
         let codecs = &self.setup.codecs;
-        for own in TABLE.iter().filter(|own| own.format.codec.kind() == kind) {
+        let mut table: Vec<_> = of(kind).collect();
+        if kind == Kind::Video {
+            // Some clients answer with the first codec that they know, GStreamer's webrtcbin for one.
+            if let Some(sent) = carried.and_then(|down| down.spec.formats.first()) {
+                table.sort_by_key(|own| (own.format.codec != sent.codec, own.format != *sent));
+            }
+        }
+        for own in table {
             let codec = own.format.codec;
             if !codecs.contains(&codec) || (codec == Codec::Red && self.setup.firefox) {
                 continue;
@@ -226,6 +233,11 @@ impl Negotiator {
     }
 }
 
+fn of(kind: Kind) -> impl Iterator<Item = &'static Own> {
+    let own = TABLE.iter();
+    own.filter(move |own| own.format.codec.kind() == kind)
+}
+
 impl Section {
     /// Takes over what of our offer the client's answer repeats.
     fn agree(&mut self, answered: &Answered) {
@@ -233,9 +245,8 @@ impl Section {
             return;
         };
         let payload = |pt: u8| answered.payloads.iter().find(|payload| payload.pt == pt);
-        self.formats = TABLE
-            .iter()
-            .filter(|own| own.format.codec.kind() == kind && payload(own.pt).is_some())
+        self.formats = of(kind)
+            .filter(|own| payload(own.pt).is_some())
             .map(|own| ReceiveFormat {
                 pt: PayloadType(own.pt),
                 format: own.format,

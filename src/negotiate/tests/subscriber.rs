@@ -265,7 +265,7 @@ fn a_codec_that_the_client_did_not_answer_is_refused() {
     spec.formats = vec![format(Codec::H265, 0)];
     negotiator.attach(spec);
     let offer = negotiator.offer(None).unwrap();
-    let answer = echo(&offer.sdp).replace(" 116 117\r\n", "\r\n");
+    let answer = echo(&offer.sdp).replace("SAVPF 116 117 ", "SAVPF ");
     let accepted = negotiator.accept(&answer, offer.id).unwrap();
     assert_eq!(accepted.refused, [DownTrackId(1)]);
 }
@@ -368,4 +368,28 @@ fn a_client_is_asked_for_no_more_sections_than_its_offer_has_space_for() {
     }
     assert_eq!(negotiator.missing(), (300, 84));
     assert_eq!(negotiator.missing(), (0, 0));
+}
+
+#[test]
+fn the_codec_of_a_video_stands_first_in_its_section() {
+    let mut negotiator = negotiator(Role::Subscriber);
+    negotiator.attach(down(1, Kind::Video));
+    let mut h264 = down(2, Kind::Video);
+    h264.formats = vec![format(Codec::H264, 1), format(Codec::Vp8, 0)];
+    negotiator.attach(h264);
+    let offer = negotiator.offer(None).unwrap();
+    let of = |section: usize| {
+        let section = offer.sdp.split("m=video ").nth(section).unwrap();
+        let formats = section.lines().next().unwrap();
+        formats.split(' ').skip(2).collect::<Vec<_>>().join(" ")
+    };
+    let (vp8, h264) = (of(1), of(2));
+    assert!(vp8.starts_with("96 97 98 99 "), "{vp8}");
+    assert!(
+        h264.ends_with(" 35 36 116 117"),
+        "the others stay as they are: {h264}"
+    );
+    let first = h264.split(' ').next().unwrap();
+    let name = format!("a=rtpmap:{first} H264/90000");
+    assert!(offer.sdp.contains(&name), "{name} in {}", offer.sdp);
 }
