@@ -35,6 +35,9 @@ use std::time::{Duration, Instant};
 
 /// Silence after which a peer counts as gone. Browsers check every 2.5 s (Chromium) or 5 s (Firefox).
 pub const SILENCE: Duration = Duration::from_secs(14);
+/// How long the DTLS client has to begin SCTP before we do. RFC 8831 §6 lets either side begin; most clients do at once,
+/// and some of those that answer our offer wait for us.
+const DIALS: Duration = Duration::from_millis(500);
 /// Datagrams kept until the peer's description is known.
 const MAX_EARLY: usize = 8;
 /// DTLS datagrams that wait for a path.
@@ -131,6 +134,8 @@ pub struct Transport {
     now: Instant,
     /// When to look whether the peer is gone; what was heard since does not move it.
     silent_at: Option<Instant>,
+    /// When to begin SCTP if the peer has not.
+    dial_at: Option<Instant>,
 }
 
 impl Transport {
@@ -163,6 +168,7 @@ impl Transport {
             told: None,
             now,
             silent_at: None,
+            dial_at: None,
         }
     }
 
@@ -275,6 +281,7 @@ impl Transport {
         if heard {
             self.heard_at = now;
             self.selected_at = now;
+            self.dial_at = None;
         }
         self.dirty = true;
         self.advance(now);
@@ -373,6 +380,9 @@ impl Transport {
             channels.handle_timeout(now);
             self.dirty = true;
         }
+        if self.dial_at.take_if(|at| *at <= now).is_some() {
+            self.dial(DtlsRole::Server);
+        }
         self.advance(now);
     }
 
@@ -390,7 +400,8 @@ impl Transport {
             .as_ref()
             .filter(|_| self.life != Life::Lost)
             .and_then(|channels| channels.next_timeout());
-        [self.ice.next_timeout(), dtls, channels, self.silent_at]
+        let ice = self.ice.next_timeout();
+        [ice, dtls, channels, self.silent_at, self.dial_at]
             .into_iter()
             .flatten()
             .min()
@@ -496,18 +507,23 @@ impl Transport {
                     self.sealer = Some(sealer);
                     self.opener = Some(opener);
                     if dtls.role() == DtlsRole::Client {
-                        self.channels
-                            .get_or_insert_with(|| {
-                                Box::new(Channels::new(self.opens_channels, true))
-                            })
-                            .dial();
-                        self.dirty = true;
+                        self.dial(DtlsRole::Client);
+                    } else if self.opens_channels {
+                        self.dial_at = Some(now + DIALS);
                     }
                 }
             }
         }
         self.follow_path(now);
         self.check_silence(now);
+    }
+
+    fn dial(&mut self, role: DtlsRole) {
+        let (opens, is_client) = (self.opens_channels, role == DtlsRole::Client);
+        self.channels
+            .get_or_insert_with(|| Box::new(Channels::new(opens, is_client)))
+            .dial();
+        self.dirty = true;
     }
 
     fn follow_path(&mut self, now: Instant) {

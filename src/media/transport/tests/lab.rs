@@ -67,6 +67,8 @@ pub(super) struct Options {
     pub(super) tcp: bool,
     pub(super) server_is_dtls_client: bool,
     pub(super) wrong_fingerprint: bool,
+    /// The client does not begin SCTP.
+    pub(super) client_waits: bool,
     /// How long the server waits for the client's description.
     pub(super) late_description: Duration,
 }
@@ -418,12 +420,17 @@ impl Lab {
 
     fn deliver(&mut self, to: Side, path: &Path, datagram: &[u8]) {
         let now = self.now;
+        let waits = to == Side::Client && self.options.client_waits;
         let transport = self.transport(to);
+        let dials = waits && transport.channels.is_none();
         match datagram[0] {
             0..=3 => {
                 transport.handle_stun(now, path, datagram);
             }
             _ => transport.handle_dtls(now, datagram),
+        }
+        if dials && transport.channels.is_some() {
+            transport.channels = Some(Box::new(Channels::new(transport.opens_channels, true)));
         }
         self.collect(to);
     }

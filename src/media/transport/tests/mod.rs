@@ -84,6 +84,11 @@ fn two_sides_connect_and_open_their_channels() {
             server_is_dtls_client: true,
             ..Options::default()
         },
+        Options {
+            server_offers: true,
+            client_waits: true,
+            ..Options::default()
+        },
     ] {
         let mut lab = Lab::new(1, Link::default(), options);
         lab.run(secs(2));
@@ -94,6 +99,23 @@ fn two_sides_connect_and_open_their_channels() {
         }
         let connected = |event: &&TransportEvent| matches!(event, TransportEvent::Connected { .. });
         assert_eq!(lab.events(Side::Server).iter().filter(connected).count(), 1);
+    }
+}
+
+#[test]
+fn who_opens_the_channels_begins_sctp_only_if_the_client_does_not() {
+    for (server_offers, client_waits) in [(true, false), (false, true)] {
+        let options = Options {
+            server_offers,
+            client_waits,
+            ..Options::default()
+        };
+        let mut lab = Lab::new(1, Link::default(), options);
+        lab.run(ms(400));
+        assert!(lab.transport(Side::Server).is_connected());
+        assert_eq!(lab.transport(Side::Server).dial_at, None, "{options:?}");
+        lab.run(secs(2));
+        assert_eq!(open_channels(&lab, Side::Client).is_empty(), client_waits);
     }
 }
 
