@@ -1,4 +1,4 @@
-// @livekit/rtc-node and LiveKit's React components.
+// @livekit/rtc-node, LiveKit's React components, and werift.
 import esbuild from 'esbuild';
 import path from 'node:path';
 import { inRoot } from '../lib/paths.mjs';
@@ -76,5 +76,6 @@ async function meeting(test) {
 export const nodeCases = [
   { name: 'node-v1', about: 'rtc-node and Chromium in one room', timeout: 60, over: ['tcp', 'no-udp'], run: (t) => besideBrowser(t, 'v1') },
   { name: 'node-v0', about: 'rtc-node with two peer connections', timeout: 60, over: ['tcp'], run: (t) => besideBrowser(t, 'v0') },
+  { name: 'werift', about: 'two participants whose ICE, DTLS and SCTP are werift\'s', timeout: 60, light: true, run: (t) => runNode(t, 'werift-pair', [t.server.url, 'room', '100']) },
   { name: 'meeting', about: 'VideoConference of components-react in three pages', timeout: 120, over: ['tcp'], run: meeting },
 ];
