@@ -160,6 +160,7 @@ pub fn parse_sdp_bytes(data: &[u8]) {
         codecs: vec![Codec::Opus, Codec::Red, Codec::Vp8, Codec::H264, Codec::Av1],
         unsent: Vec::new(),
         firefox: false,
+        holds_data: true,
         first_offer_id: 1,
         reuse_sections: true,
         playout_delay: true,

@@ -54,6 +54,8 @@ pub struct Setup {
     pub unsent: Vec<crate::plan::Codec>,
     /// The client is Firefox.
     pub firefox: bool,
+    /// Our offers hold the data channels (subscriber role).
+    pub holds_data: bool,
     /// First offer id (subscriber role): random 1–256.
     pub first_offer_id: u32,
     /// The client's protocol version: v0 below 4 and Safari do not reuse sections.
@@ -253,6 +255,11 @@ impl Negotiator {
             next_offer: setup.first_offer_id.max(1),
             setup,
         }
+    }
+
+    /// Whether our offers hold the data channels.
+    pub fn holds_data(&self) -> bool {
+        self.setup.holds_data
     }
 
     /// Our ICE credentials now.

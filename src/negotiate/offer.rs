@@ -17,18 +17,20 @@ const VIDEO: [Feedback; 4] = [
 ];
 
 impl Negotiator {
-    /// Our next offer, with every attached down track in it. `None` in other roles and while an answer is outstanding
-    /// (`ice_restart` is then not taken; ask again after the answer). The first one holds the data channels only if
-    /// nothing is attached yet.
+    /// Our next offer, with every attached down track in it. `None` in other roles, with nothing to offer, and while an
+    /// answer is outstanding (`ice_restart` is then not taken; ask again after the answer). The first one holds the data
+    /// channels only if nothing is attached yet.
     pub fn offer(&mut self, ice_restart: Option<IceCredentials>) -> Option<LocalOffer> {
-        if self.setup.role != Role::Subscriber || self.outstanding.is_some() {
+        let data = self.setup.holds_data && self.sections.is_empty();
+        let empty = self.sections.is_empty() && self.downs.is_empty() && !data;
+        if self.setup.role != Role::Subscriber || self.outstanding.is_some() || empty {
             return None;
         }
         if let Some(ice) = ice_restart {
             self.setup.local = ice;
             self.described = false;
         }
-        if self.sections.is_empty() {
+        if data {
             self.sections.push(Section::new("0".into(), Media::Data));
         }
         self.place();

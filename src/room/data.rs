@@ -205,7 +205,7 @@ impl Room {
         let Some(participant) = self.participants.get(&seat).filter(|p| p.inbox.ready) else {
             return false;
         };
-        let Some(connection) = participant.downstream() else {
+        let Some(connection) = participant.data_connection() else {
             return false;
         };
         let command = Command::SendData {
@@ -262,7 +262,7 @@ impl Room {
                 awaited |= participant.guest.is_none();
                 continue;
             }
-            if let Some(connection) = participant.downstream() {
+            if let Some(connection) = participant.data_connection() {
                 targets
                     .entry(participant.worker)
                     .or_default()
@@ -288,7 +288,7 @@ impl Room {
             return;
         };
         let worker = participant.worker;
-        let Some(connection) = participant.downstream() else {
+        let Some(connection) = participant.data_connection() else {
             return;
         };
         let transport = connection.transport;

@@ -391,7 +391,7 @@ impl Room {
             let Some(handle) = subscribed.get(&track.sid).copied().flatten() else {
                 continue;
             };
-            if let Some(connection) = subscriber.downstream() {
+            if let Some(connection) = subscriber.data_connection() {
                 targets
                     .entry((subscriber.worker, handle))
                     .or_default()

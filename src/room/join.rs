@@ -133,7 +133,8 @@ impl Room {
                 self.try_offer(now, seat, offer).ok();
             }
         } else {
-            // The first offer holds the data channels alone; tracks follow in the second (livekit.md 14).
+            // The first offer holds the data channels alone; tracks follow in the second (livekit.md 14). Whoever waits
+            // for its own connection has its channels there, and is offered tracks alone.
             self.open_subscriber(seat);
             self.offer(now, seat);
             self.subscribe_to_all(now, seat);
@@ -239,6 +240,7 @@ impl Room {
             codecs: self.codecs_of(participant, role),
             unsent: unsent(participant),
             firefox: participant.is_firefox(),
+            holds_data: participant.subscriber_primary(),
             first_offer_id,
             // Audio and video that stay in step are not told apart by sections that change hands.
             reuse_sections: participant.reuses_sections() && !self.settings.defaults.sync_streams,
@@ -250,6 +252,7 @@ impl Room {
             Role::Subscriber => SignalTarget::Subscriber,
         };
         let we_offer = role == Role::Subscriber;
+        let opens_channels = we_offer && setup.holds_data;
         self.transports.insert(transport, seat);
         self.outputs.push_back(Output::Net(
             worker,
@@ -258,7 +261,7 @@ impl Room {
                 local,
                 controlling: we_offer,
                 lite,
-                opens_channels: we_offer,
+                opens_channels,
             },
         ));
         Some(Connection::new(transport, target, Negotiator::new(setup)))

@@ -323,6 +323,15 @@ impl Participant {
         }
     }
 
+    /// The connection on which data goes to it: the one that it waits for (livekit 1.13.5 `transportmanager.go`,
+    /// `getTransport`).
+    pub(super) fn data_connection(&self) -> Option<&Connection> {
+        let offered = self.subscriber.as_ref();
+        offered
+            .filter(|connection| connection.negotiator.holds_data())
+            .or(self.main.as_ref())
+    }
+
     pub(super) fn downstream_mut(&mut self) -> Option<&mut Connection> {
         if self.single_pc {
             self.main.as_mut()

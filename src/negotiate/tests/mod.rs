@@ -59,6 +59,7 @@ pub(super) fn setup(role: Role) -> Setup {
         codecs: CODECS.to_vec(),
         unsent: Vec::new(),
         firefox: false,
+        holds_data: true,
         first_offer_id: 85,
         reuse_sections: true,
         playout_delay: false,

@@ -1,7 +1,9 @@
 //! Messages and data tracks: who gets what, what is added to it, what a newcomer still gets.
 
+use super::backup_codec::Stage;
+use super::calls::{JOIN, offer};
 use super::*;
-use crate::protocol::livekit::{DataPacket, UserPacket, data_packet};
+use crate::protocol::livekit::{BackupCodecPolicy, DataPacket, UserPacket, data_packet};
 
 fn user(text: &str) -> DataPacket {
     let packet = UserPacket {
@@ -293,6 +295,38 @@ fn what_comes_on_a_channel_of_a_client_s_own_is_a_user_packet_for_all() {
         panic!("not a user packet");
     };
     assert_eq!(user.payload, b"plain");
+}
+
+#[test]
+fn data_goes_to_the_connection_that_a_client_of_two_waits_for() {
+    for (protocol, offered) in [(1, false), (16, true)] {
+        let mut stage = Stage::new(BackupCodecPolicy::Simulcast);
+        let lab = &mut stage.lab;
+        let alice = lab.opened[0];
+        let join = |join: &mut Join| (join.single_pc, join.protocol) = (false, protocol);
+        let device = lab.join_with("device", join).unwrap();
+        let subscriber = *lab.opened.last().unwrap();
+        lab.wait(Duration::from_secs(1));
+        let mut offers = lab.heard(device).into_iter().filter_map(|m| match m {
+            signal_response::Message::Offer(offer) => Some(offer.sdp),
+            _ => None,
+        });
+        let first = offers.next().unwrap();
+        assert_eq!(first.contains("m=application"), offered, "{protocol}");
+        assert_eq!(first.contains("m=video"), !offered, "{protocol}");
+
+        lab.request(device, signal_request::Message::Offer(offer(JOIN, 1)));
+        let publisher = *lab.opened.last().unwrap();
+        assert_ne!(publisher, subscriber);
+        for id in [subscriber, publisher] {
+            lab.opened.push(id);
+            lab.connect();
+        }
+        lab.commands.clear();
+        send(lab, alice, &user("hi"));
+        let to = if offered { subscriber } else { publisher };
+        assert_eq!(delivered(lab)[0].0, [to], "{protocol}");
+    }
 }
 
 /// Publishes a data track under handle 9.

@@ -3,7 +3,7 @@
 
 aiortc shares no code with the other clients here: its ICE, SCTP and SDP are its own, its DTLS is OpenSSL's. It speaks
 LiveKit's signalling with protobuf and two peer connections. With `--certificate rsa` its certificates are like those of
-GStreamer and of small devices.
+GStreamer and of small devices, with `--protocol 1` it is as old as LiveKit's SDK for the ESP32 says it is.
 
 Each sends stamped pictures (stamp.py), a tone and numbered messages, and takes the other's.
 Exit status: 0 good, 1 something fell short (see "problems"), 2 a client could not connect.
@@ -32,6 +32,7 @@ import stamp
 ap = session.parser(__doc__)
 ap.add_argument("-n", "--seconds", type=float, default=8, help="of the call")
 ap.add_argument("--certificate", choices=["ecdsa", "rsa"], default="ecdsa")
+ap.add_argument("--protocol", type=int, default=16, help="2 or less: data comes by the publisher connection")
 ap.add_argument("--fps", type=int, default=15)
 args = ap.parse_args()
 WIDTH, HEIGHT = 320, 180
@@ -100,16 +101,10 @@ class Participant:
         def _(track):
             self.tasks.append(asyncio.create_task(self.watch(track) if track.kind == "video" else self.listen(track)))
 
-        @self.subscriber.on("datachannel")
-        def _(channel):
-            @channel.on("message")
-            def _(data):
-                packet = models.DataPacket.FromString(data)
-                if packet.WhichOneof("value") == "user":
-                    self.messages.append((channel.label, packet.participant_identity, int(packet.user.payload)))
+        self.subscriber.on("datachannel", lambda channel: channel.on("message", lambda data: self.take(channel, data)))
 
     async def join(self):
-        url = f"{args.url}/rtc?protocol=16&sdk=other&auto_subscribe=1&access_token={session.token(args, self.identity)}"
+        url = f"{args.url}/rtc?protocol={args.protocol}&sdk=other&auto_subscribe=1&access_token={session.token(args, self.identity)}"
         self.socket = await self.http.ws_connect(url)
         first = rtc.SignalResponse.FromString((await self.socket.receive()).data)
         assert first.WhichOneof("message") == "join", first
@@ -127,6 +122,7 @@ class Participant:
             await self.send(add_track=request)
         self.reliable = self.publisher.createDataChannel("_reliable")
         self.reliable.on("open", self.ready.set)
+        self.reliable.on("message", lambda data: self.take(self.reliable, data))
         while len(self.published) < len(tracks):
             await asyncio.sleep(0.01)
         await self.publisher.setLocalDescription(await self.publisher.createOffer())
@@ -151,6 +147,8 @@ class Participant:
             await self.describe(rtc.SignalTarget.PUBLISHER, response.answer)
             self.answered.set()
         elif kind == "offer":
+            if args.protocol <= 2:
+                assert "m=application" not in response.offer.sdp, "the offer holds data channels"
             # What comes into a connection that is still being made, aiortc does not receive.
             while self.subscriber.connectionState == "connecting":
                 await asyncio.sleep(0.01)
@@ -181,6 +179,11 @@ class Participant:
 
     def connection(self, target):
         return self.publisher if target == rtc.SignalTarget.PUBLISHER else self.subscriber
+
+    def take(self, channel, data):
+        packet = models.DataPacket.FromString(data)
+        if packet.WhichOneof("value") == "user":
+            self.messages.append((channel.label, packet.participant_identity, int(packet.user.payload)))
 
     async def watch(self, track):
         while True:
