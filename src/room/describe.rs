@@ -37,7 +37,7 @@ impl Room {
             other_participants: others,
             server_version: EMULATED_VERSION.to_owned(),
             ice_servers: self.ice_servers(now, participant),
-            subscriber_primary: participant.subscriber_primary(),
+            subscriber_primary: participant.subscriber_primary,
             client_configuration: client_configuration(participant),
             ping_timeout: PING_TIMEOUT_S,
             ping_interval: PING_INTERVAL_S,

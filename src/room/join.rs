@@ -182,6 +182,7 @@ impl Room {
             client,
             protocol: join.protocol,
             single_pc: join.single_pc,
+            subscriber_primary: !join.single_pc && join.protocol > 2 && permission.can_subscribe,
             auto_subscribe: join.auto_subscribe,
             auto_subscribe_data_track: join.auto_subscribe_data_track,
             adaptive_stream: join.adaptive_stream,
@@ -240,7 +241,7 @@ impl Room {
             codecs: self.codecs_of(participant, role),
             unsent: unsent(participant),
             firefox: participant.is_firefox(),
-            holds_data: participant.subscriber_primary(),
+            holds_data: participant.subscriber_primary,
             first_offer_id,
             // Audio and video that stay in step are not told apart by sections that change hands.
             reuse_sections: participant.reuses_sections() && !self.settings.defaults.sync_streams,

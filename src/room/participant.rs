@@ -182,6 +182,8 @@ pub(super) struct Participant {
     pub(super) client: proto::ClientInfo,
     pub(super) protocol: u32,
     pub(super) single_pc: bool,
+    /// v0 with the right to subscribe when it joined: the client waits for our connection, not for its own.
+    pub(super) subscriber_primary: bool,
     pub(super) auto_subscribe: bool,
     pub(super) auto_subscribe_data_track: bool,
     pub(super) adaptive_stream: bool,
@@ -251,6 +253,7 @@ impl Participant {
             client: proto::ClientInfo::default(),
             protocol: 0,
             single_pc: true,
+            subscriber_primary: false,
             auto_subscribe: false,
             auto_subscribe_data_track: false,
             adaptive_stream: false,
@@ -309,11 +312,6 @@ impl Participant {
         !self.is_dependent() && self.guest.is_none()
     }
 
-    /// v0 with rights to subscribe: the client waits for our connection, not for its own.
-    pub(super) fn subscriber_primary(&self) -> bool {
-        !self.single_pc && self.protocol > 2 && self.permission.can_subscribe
-    }
-
     /// The connection on which down tracks go to it.
     pub(super) fn downstream(&self) -> Option<&Connection> {
         if self.single_pc {
@@ -353,7 +351,7 @@ impl Participant {
 
     /// Whether `id` is the connection whose state decides this participant's.
     pub(super) fn is_primary(&self, id: TransportId) -> bool {
-        let primary = if self.subscriber_primary() {
+        let primary = if self.subscriber_primary {
             &self.subscriber
         } else {
             &self.main

@@ -326,6 +326,11 @@ fn data_goes_to_the_connection_that_a_client_of_two_waits_for() {
         send(lab, alice, &user("hi"));
         let to = if offered { subscriber } else { publisher };
         assert_eq!(delivered(lab)[0].0, [to], "{protocol}");
+        // What it waits for does not change with its rights.
+        let seat = lab.room.identities["device"];
+        let device = lab.room.participants.get_mut(&seat).unwrap();
+        device.permission.can_subscribe = false;
+        assert!(device.is_primary(to) && device.data_connection().unwrap().transport == to);
     }
 }
 
