@@ -44,10 +44,10 @@ fn plain(json: &[u8]) -> Cow<'_, [u8]> {
                     .skip(1)
                     .take_while(|byte| **byte == b'0')
                     .count();
-                let goes_on = rest
-                    .get(1 + zeros)
-                    .is_some_and(|byte| byte.is_ascii_digit() || matches!(byte, b'e' | b'E'));
-                if zeros > 0 && !goes_on && out.last().is_some_and(u8::is_ascii_digit) {
+                let goes_on = rest.get(1 + zeros).is_some_and(|byte| {
+                    byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E')
+                });
+                if zeros > 0 && !goes_on && ends_in_integer(&out) {
                     rest = rest.get(1 + zeros..).unwrap_or_default();
                     continue;
                 }
@@ -69,6 +69,16 @@ fn plain(json: &[u8]) -> Cow<'_, [u8]> {
         rest = left;
     }
     Cow::Owned(out)
+}
+
+/// Whether a text ends in digits that are no fraction and no exponent.
+fn ends_in_integer(text: &[u8]) -> bool {
+    let mut number = text
+        .iter()
+        .rev()
+        .take_while(|byte| byte.is_ascii_digit() || b"+-.eE".contains(byte));
+    let ends_in_digit = text.last().is_some_and(u8::is_ascii_digit);
+    ends_in_digit && !number.any(|byte| b".eE".contains(byte))
 }
 
 /// Bytes of the string that this text begins with, quotes included; all of it if it does not end.
@@ -116,6 +126,8 @@ mod tests {
             r#"{"name":nul}"#,
             r#"{"name"null}"#,
             "null.0",
+            r#"{"new":9.0.0}"#,
+            r#"{"new":9e1.0}"#,
         ] {
             assert!(
                 read::<UpdateParticipantRequest>(json.as_bytes()).is_err(),
