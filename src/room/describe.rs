@@ -3,7 +3,7 @@
 use super::participant::{Participant, Preference};
 use super::{EMULATED_VERSION, Now, PROTOCOL, Room, Seat};
 use crate::negotiate::Role;
-use crate::plan::{Codec, IceLogin, IceServer};
+use crate::plan::{Codec, IceLogin, IceServer, LocalCandidate, Proto};
 use crate::protocol::livekit::{
     self as proto, ClientConfigSetting, ClientConfiguration, DisabledCodecs, JoinResponse,
     ServerInfo, participant_info,
@@ -93,12 +93,26 @@ impl Room {
     }
 
     pub(super) fn ice_servers(&self, now: Now, participant: &Participant) -> Vec<proto::IceServer> {
-        self.settings
-            .ice_servers
-            .iter()
+        let servers = self.settings.ice_servers.iter();
+        let mut servers: Vec<_> = servers
             .map(|server| ice_server(now, server, participant.sid.as_str()))
-            .collect()
+            .collect();
+        if servers.is_empty() && participant.wants_stun() {
+            servers.extend(own_stun(&participant.candidates));
+        }
+        servers
     }
+}
+
+/// Our own UDP port, which answers STUN.
+fn own_stun(candidates: &[LocalCandidate]) -> Option<proto::IceServer> {
+    let mut udp = candidates.iter().filter(|own| own.proto == Proto::Udp);
+    let first = udp.clone().next();
+    let own = udp.find(|own| own.address.is_ipv4()).or(first)?;
+    Some(proto::IceServer {
+        urls: vec![format!("stun:{}", own.address)],
+        ..Default::default()
+    })
 }
 
 /// What clients and workers are told of this server.

@@ -312,6 +312,12 @@ impl Participant {
         !self.is_dependent() && self.guest.is_none()
     }
 
+    /// LiveKit's SDK for the ESP32 gives up when it is told of no ICE server (its `engine.c`,
+    /// `establish_peer_connections`).
+    pub(super) fn wants_stun(&self) -> bool {
+        self.client.sdk == client_info::Sdk::Esp32 as i32
+    }
+
     /// The connection on which down tracks go to it.
     pub(super) fn downstream(&self) -> Option<&Connection> {
         if self.single_pc {

@@ -2,10 +2,10 @@
 
 use super::Plane;
 use super::peer::{MAX_PATHS, REPORT};
-use super::stun::{Addressee, addressee};
+use super::stun::{Addressee, MAPPING, addressee, mapping};
 use crate::media::cache::Stored;
 use crate::media::dtls::is_whole;
-use crate::media::io::{Path, Sink};
+use crate::media::io::{Path, Sink, Socket};
 use crate::media::route::{Hints, Routes};
 use crate::media::srtp::SrtpFault;
 use crate::media::stats::Drop;
@@ -27,7 +27,7 @@ impl Plane {
         self.counters.bytes_in += datagram.len() as u64;
         // RFC 7983 §7.
         let outcome = match datagram.first() {
-            Some(0..=3) => self.receive_stun(now, path, datagram),
+            Some(0..=3) => self.receive_stun(now, path, datagram, sink),
             Some(20..=63) => self.receive_dtls(now, path, datagram),
             Some(128..=191) if is_rtcp(datagram) => self.receive_rtcp(now, path, datagram, sink),
             Some(128..=191) => self.receive_rtp(now, path, datagram),
@@ -49,8 +49,20 @@ impl Plane {
         Ok(place)
     }
 
-    fn receive_stun(&mut self, now: Instant, path: &Path, datagram: &[u8]) -> Result<(), Drop> {
+    fn receive_stun(
+        &mut self,
+        now: Instant,
+        path: &Path,
+        datagram: &[u8],
+        sink: &mut impl Sink,
+    ) -> Result<(), Drop> {
         let place = match addressee(datagram).ok_or(Drop::UnknownStun)? {
+            Addressee::Server if matches!(path.socket, Socket::Udp(_)) => {
+                let answer = |out: &mut [u8]| mapping(datagram, path.remote, out);
+                sink.datagram(path, MAPPING, answer);
+                return Ok(());
+            }
+            Addressee::Server => None,
             Addressee::Ufrag(ufrag) => self.by_ufrag.get(ufrag).copied(),
             Addressee::Path => self.by_path.get(path).copied().or_else(|| {
                 // An answer to a check of ours, which left from wherever the system chose.

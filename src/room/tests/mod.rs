@@ -729,3 +729,37 @@ fn a_token_is_made_anew_every_five_minutes() {
     let kinds = lab.kinds(alice);
     assert_eq!(kinds, ["refresh_token", "refresh_token"]);
 }
+
+#[test]
+fn a_device_that_insists_on_an_ice_server_is_told_our_own_port() {
+    use crate::plan::{LocalCandidate, Proto};
+
+    let mut lab = Lab::new();
+    lab.join_with("device", |join| {
+        join.client.sdk = proto::client_info::Sdk::Esp32 as i32;
+    })
+    .unwrap();
+    lab.join("browser");
+    let own = |proto, address: &str| LocalCandidate {
+        proto,
+        address: address.parse().unwrap(),
+        preference: 1,
+    };
+    let (udp, tcp) = (Proto::Udp, Proto::Tcp);
+    let every = [
+        own(tcp, "192.0.2.5:7881"),
+        own(udp, "[2001:db8::5]:7882"),
+        own(udp, "192.0.2.5:7882"),
+    ];
+    let mut told = |identity: &str, candidates: &[LocalCandidate]| -> Vec<String> {
+        let seat = lab.room.identities[identity];
+        let participant = lab.room.participants.get_mut(&seat).unwrap();
+        participant.candidates = candidates.into();
+        let servers = lab.room.ice_servers(lab.now, &lab.room.participants[&seat]);
+        servers.into_iter().flat_map(|server| server.urls).collect()
+    };
+    assert_eq!(told("device", &every), ["stun:192.0.2.5:7882"]);
+    assert_eq!(told("device", &every[..2]), ["stun:[2001:db8::5]:7882"]);
+    assert!(told("device", &every[..1]).is_empty());
+    assert!(told("browser", &every).is_empty());
+}

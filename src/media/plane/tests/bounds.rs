@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ids::Ssrc;
+use crate::media::io::Socket;
 use crate::plan::{DtlsRole, Fingerprint, RemoteTransport};
 use crate::rtp::rtcp::SenderInfo;
 
@@ -132,4 +133,20 @@ fn what_transports_do_not_understand_is_counted_by_cause() {
         },
     );
     assert_eq!(dropped(&lab)("handshake"), 1);
+}
+
+#[test]
+fn whoever_asks_for_its_address_is_told_it_by_udp() {
+    let mut lab = Lab::new(4, 1, &[0, 0]);
+    let request = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[9; 12]].concat();
+    let stranger = "198.51.100.9:40000".parse().unwrap();
+    let answers = lab.answers(0, Socket::Udp(0), stranger, request.clone()).0;
+    let [(path, answer)] = &answers[..] else {
+        panic!("{answers:?}");
+    };
+    assert_eq!(path.remote, stranger);
+    assert_eq!((answer.len(), &answer[..2]), (32, &[1, 1][..]));
+    assert_eq!(answer[4..20], request[4..20]);
+    let by_tcp = lab.answers(0, Socket::Tcp(1), stranger, request);
+    assert!(by_tcp.0.is_empty());
 }

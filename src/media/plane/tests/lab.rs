@@ -463,9 +463,21 @@ impl Lab {
     }
 
     /// A datagram from anywhere.
-    pub(super) fn throw(&mut self, plane: usize, remote: SocketAddr, mut datagram: Vec<u8>) {
+    pub(super) fn throw(&mut self, plane: usize, remote: SocketAddr, datagram: Vec<u8>) {
+        let out = self.answers(plane, Socket::Udp(0), remote, datagram);
+        self.collect_plane(plane, out);
+    }
+
+    /// The same, and what is sent at once.
+    pub(super) fn answers(
+        &mut self,
+        plane: usize,
+        socket: Socket,
+        remote: SocketAddr,
+        mut datagram: Vec<u8>,
+    ) -> Outbox {
         let path = Path {
-            socket: Socket::Udp(0),
+            socket,
             local: plane_address(plane).ip(),
             remote,
         };
@@ -473,7 +485,7 @@ impl Lab {
         let now = self.now;
         self.planes[plane].handle_datagram(now, &path, &mut datagram, &mut out);
         self.planes[plane].finish_batch(now, &mut out);
-        self.collect_plane(plane, out);
+        out
     }
 
     pub(super) fn address(&self, person: usize) -> SocketAddr {
