@@ -3,8 +3,8 @@
 //!
 //! It lets its cryptography be replaced, and that is enough. [`Verifier`] checks what RSA keys sign. And the server's
 //! CertificateRequest (RFC 5246 §7.4.4), which `dimpl` writes, names RSA with SHA-256 where it named ECDSA with SHA-384,
-//! which no peer needs: a P-384 key signs SHA-256 as well. [`ask`] changes the datagram on its way out; as both sides hash
-//! what was said, [`Transcript`] and [`Verifier`] hash the message as it was sent.
+//! which nobody needs who knows ECDSA with SHA-256: a P-384 key signs that as well. [`ask`] changes the datagram on its
+//! way out; as both sides hash what was said, [`Transcript`] and [`Verifier`] hash the message as it was sent.
 //!
 //! All this is of the server's side. As a client we would have to take an RSA key exchange, which `dimpl` does not offer.
 
@@ -28,6 +28,7 @@ const RECORD_HEADER: usize = 13;
 const MESSAGE_HEADER: usize = 12;
 const CERTIFICATE_REQUEST: u8 = 13;
 /// Hash and signature (RFC 5246 §7.4.1.4.1).
+const ECDSA_SHA256: [u8; 2] = [4, 3];
 const ECDSA_SHA384: [u8; 2] = [5, 3];
 const RSA_SHA256: [u8; 2] = [4, 1];
 
@@ -66,8 +67,10 @@ fn amend(messages: &mut [u8]) {
             return;
         };
         if header[0] == CERTIFICATE_REQUEST {
-            if let Some(algorithm) = algorithms(body).find(|pair| **pair == ECDSA_SHA384) {
-                *algorithm = RSA_SHA256;
+            if algorithms(body).any(|pair| *pair == ECDSA_SHA256)
+                && let Some(pair) = algorithms(body).find(|pair| **pair == ECDSA_SHA384)
+            {
+                *pair = RSA_SHA256;
             }
             return;
         }
@@ -187,8 +190,6 @@ mod tests {
         message(CERTIFICATE_REQUEST, &body)
     }
 
-    const ECDSA_SHA256: [u8; 2] = [4, 3];
-
     #[test]
     fn a_server_asks_for_rsa_too() {
         let (before, after) = (message(2, &[5, 3, 5, 3]), message(14, &[]));
@@ -207,12 +208,13 @@ mod tests {
 
     #[test]
     fn everything_else_stays_as_it_is() {
-        let whole = request(&[ECDSA_SHA384]);
+        let whole = request(&[ECDSA_SHA256, ECDSA_SHA384]);
         let mut part = whole.clone();
         part[8] = 1;
         let unsound = [
             record(1, &whole),
             record(0, &request(&[ECDSA_SHA256])),
+            record(0, &request(&[ECDSA_SHA384])),
             record(0, &message(2, &whole)),
             record(0, &part),
             record(0, &whole[..whole.len() - 1]),
