@@ -385,7 +385,8 @@ pub enum Command {
         controlling: bool,
         /// Send no checks of our own (RFC 8445 §2.5).
         lite: bool,
-        /// `true`: this side opens the three data channels (dual-connection subscriber transport); else the peer does.
+        /// `true`: this side opens the three data channels (the subscriber transport of a client with two connections that
+        /// waits for it); else the peer does.
         opens_channels: bool,
         /// Where events go.
         events: EventSender,

@@ -124,10 +124,11 @@ impl Dtls {
         packet: &mut dyn FnMut(&[u8]),
         data: &mut dyn FnMut(&[u8]),
     ) {
-        if self.state == State::Closed {
-            return;
-        }
         for piece in pieces(datagram) {
+            // An impostor may have been found in the piece before.
+            if self.state == State::Closed {
+                return;
+            }
             let result = self
                 .session
                 .handle_timeout(now)
