@@ -67,6 +67,8 @@ pub(super) struct Options {
     pub(super) tcp: bool,
     pub(super) server_is_dtls_client: bool,
     pub(super) wrong_fingerprint: bool,
+    /// The server's STUN messages of these numbers are lost.
+    pub(super) lost: &'static [usize],
     /// The client does not begin SCTP.
     pub(super) client_waits: bool,
     /// How long the server waits for the client's description.
@@ -102,6 +104,8 @@ pub(super) struct Lab {
     check: Vec<u8>,
     /// Checks of the server's own.
     checks: usize,
+    /// STUN messages of the server.
+    stun: usize,
     /// Where the server sees the client.
     client_seen: SocketAddr,
 }
@@ -184,6 +188,7 @@ impl Lab {
             description_at: None,
             check: Vec::new(),
             checks: 0,
+            stun: 0,
             client_seen: CLIENT,
         };
         let to_client = lab.description(Side::Server);
@@ -301,6 +306,23 @@ impl Lab {
     /// A browser's regular check: the latest one again.
     pub(super) fn repeat_check(&mut self) {
         self.repeat_check_from(self.client_seen);
+    }
+
+    /// The server is told of a further address of the client, where nobody answers.
+    pub(super) fn tell_dead_address(&mut self, last: u8, priority: u32) -> SocketAddr {
+        let address = SocketAddr::from(([172, 17, 0, last], 5555));
+        let now = self.now;
+        self.server.transport.add_remote_candidate(
+            now,
+            RemoteCandidate {
+                proto: Proto::Udp,
+                address,
+                priority,
+                kind: CandidateKind::Host,
+            },
+        );
+        self.collect(Side::Server);
+        address
     }
 
     /// From now on the client is seen at another address, and not reached at the one before.
@@ -484,6 +506,12 @@ impl Lab {
         };
         if self.chance() < self.link.loss {
             return;
+        }
+        if from == Side::Server && datagram[0] < 2 {
+            self.stun += 1;
+            if self.options.lost.contains(&(self.stun - 1)) {
+                return;
+            }
         }
         let jitter = self.link.jitter.mul_f64(self.chance());
         let at = self.now + self.link.delay + jitter;

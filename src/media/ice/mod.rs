@@ -8,15 +8,19 @@
 //! for each further local address or socket on which the *same* peer address is heard, so that an answer always leaves
 //! the way the question came and a selected path stays the one that was checked.
 
+mod bases;
+mod others;
+
 use super::io::{Path, Socket};
 use crate::plan::{CandidateKind, IceCredentials, LocalCandidate, Proto, RemoteCandidate};
 use aws_lc_rs::hmac;
+use bases::add_local;
 use is::stun::{StunMessage, StunPacket};
 use is::{
     Candidate, IceAgent, IceAgentEvent, IceConnectionState, IceCreds, Protocol, Sha1HmacProvider,
 };
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// With the agent's back-off up to 3 s a dead pair is given up after about 18 s.
@@ -27,8 +31,6 @@ const PACE: Duration = Duration::from_millis(20);
 const MAX_USERNAME: usize = 128;
 /// Candidates of the peer that are taken.
 const MAX_SIGNALLED: usize = 32;
-/// Bases per protocol and family: the first, and local addresses beyond it.
-const MAX_BASES: usize = 4;
 /// Addresses of the peer of which the path is remembered.
 const MAX_HEARD: usize = 64;
 /// Addresses that the agent may learn by itself before it begins anew: it never forgets one.
@@ -84,8 +86,11 @@ pub(super) struct Ice {
     restarting: bool,
     /// Our latest check on the selected path that has no answer, by its transaction.
     asked: Option<[u8; 12]>,
-    /// A check of ours was answered since that path was selected: where we nominate, the peer knows.
+    /// The selected path is certain at both ends. Where the peer nominates it is so when selected, as a check of ours has
+    /// made it valid; where we nominate, when another has told the peer.
     is_confirmed: bool,
+    /// Addresses of the peer that need no checks while that path serves: the agent does not know them.
+    aside: Vec<RemoteCandidate>,
     /// The agent's next check can wait for silence ([`REST`]).
     rests: bool,
 }
@@ -135,6 +140,7 @@ impl Ice {
             restarting: false,
             asked: None,
             is_confirmed: false,
+            aside: Vec::new(),
             rests: false,
         };
         let mut candidates: Vec<_> = candidates.iter().collect();
@@ -257,9 +263,12 @@ impl Ice {
         let is_answer = message.is_successful_binding_response();
         if is_answer && self.asked.is_some() && self.asked == transaction(datagram) {
             self.asked = None;
-            self.is_confirmed = true;
+            if !self.is_confirmed {
+                self.confirm();
+            }
         }
         let base = self.learn(path);
+        self.recall(path);
         if let Some(mapped) = message.mapped_address()
             && !self.mapped.contains(&mapped)
         {
@@ -309,8 +318,17 @@ impl Ice {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.is_silent_for(now, LEFT) {
+            self.recall_all();
+        }
+        let was_certain = self.is_confirmed;
         self.agent.handle_timeout(now);
         self.collect(now);
+        if self.is_confirmed && !was_certain {
+            // The agent sees only now that it is connected, and which pairs are left.
+            self.agent.handle_timeout(now);
+            self.collect(now);
+        }
         self.rests = self.is_confirmed
             && self.asked.is_none()
             && !self.restarting
@@ -341,8 +359,11 @@ impl Ice {
                     self.selected_heard = Some(now);
                 }
                 self.asked = None;
-                self.is_confirmed = false;
                 self.restarting = false;
+                self.is_confirmed = false;
+                if !self.agent.controlling() {
+                    self.confirm();
+                }
             }
         }
         while let Some(transmit) = self.agent.poll_transmit() {
@@ -389,6 +410,7 @@ impl Ice {
                 && !host.contains(&path.local.to_canonical())
         });
         if self.is_cut_off {
+            self.recall_all();
             self.handle_timeout(now);
         }
     }
@@ -407,10 +429,12 @@ impl Ice {
         } else {
             return false;
         };
-        message.is_binding_request()
-            && self
-                .selected_heard
-                .is_some_and(|heard| now.saturating_duration_since(heard) >= patience)
+        message.is_binding_request() && self.is_silent_for(now, patience)
+    }
+
+    fn is_silent_for(&self, now: Instant, patience: Duration) -> bool {
+        self.selected_heard
+            .is_some_and(|heard| now.saturating_duration_since(heard) >= patience)
     }
 
     /// Has the agent look for a path again, under the same credentials; the selected one serves until it has found one.
@@ -458,138 +482,15 @@ impl Ice {
         }
         self.learned = 0;
         self.mapped.clear();
+        self.aside.clear();
         self.asked = None;
         self.is_confirmed = false;
-    }
-
-    /// The path between a base and an address of the peer, as the agent names them.
-    fn place(&self, proto: Protocol, source: SocketAddr, remote: SocketAddr) -> Option<Place> {
-        let base = self
-            .bases
-            .iter()
-            .position(|base| protocol(base.proto) == proto && base.address == source)?;
-        if let Some(heard) = self
-            .heard
-            .iter()
-            .find(|heard| heard.base == base && heard.path.remote == remote)
-        {
-            return Some(*heard);
-        }
-        // Checks to an address not heard from leave by the route that the system chooses; by the other bases and by
-        // TCP there is no way.
-        let first = self
-            .bases_of(Proto::Udp, remote.is_ipv4())
-            .next()
-            .is_some_and(|first| first == base);
-        first.then(|| Place {
-            base,
-            path: Path {
-                socket: Socket::Udp(0),
-                local: unspecified(remote),
-                remote,
-            },
-        })
-    }
-
-    /// Remembers the path of an authentic message; returns the base that stands for it.
-    fn learn(&mut self, path: &Path) -> usize {
-        if let Some(known) = self.heard.iter().find(|heard| heard.path == *path) {
-            return known.base;
-        }
-        self.learned += 1;
-        let proto = proto_of(path);
-        let v4 = path.remote.is_ipv4();
-        let taken = |base: &usize| {
-            self.heard.iter().any(|heard| {
-                heard.base == *base
-                    && heard.path.remote == path.remote
-                    && proto_of(&heard.path) == proto
-            })
-        };
-        // A TCP connection's remote address is its own: the same again is a new connection in its place.
-        let free = self
-            .bases_of(proto, v4)
-            .find(|base| proto == Proto::Tcp || !taken(base));
-        let count = self.bases_of(proto, v4).count();
-        let base = match free {
-            Some(base) => base,
-            None if count < MAX_BASES => self.add_base(proto, spare_address(v4, count)),
-            None => self.bases_of(proto, v4).next().unwrap_or(0),
-        };
-        let place = Place { base, path: *path };
-        if let Some(selected) = &mut self.selected
-            && selected.base == base
-            && selected.path.remote == path.remote
-            && proto_of(&selected.path) == proto
-        {
-            *selected = place;
-        }
-        self.heard.retain(|heard| {
-            !(heard.base == base
-                && heard.path.remote == path.remote
-                && proto_of(&heard.path) == proto)
-        });
-        if self.heard.len() >= MAX_HEARD {
-            let oldest = self
-                .heard
-                .iter()
-                .position(|heard| Some(*heard) != self.selected)
-                .unwrap_or(0);
-            self.heard.remove(oldest);
-        }
-        self.heard.push(place);
-        base
-    }
-
-    fn bases_of(&self, proto: Proto, v4: bool) -> impl Iterator<Item = usize> + '_ {
-        self.bases
-            .iter()
-            .enumerate()
-            .filter(move |(_, base)| base.proto == proto && base.address.is_ipv4() == v4)
-            .map(|(at, _)| at)
-    }
-
-    fn add_base(&mut self, proto: Proto, address: SocketAddr) -> usize {
-        let mut base = Base { proto, address };
-        if !add_local(&mut self.agent, base) {
-            let spare = spare_address(address.is_ipv4(), 0);
-            base.address = SocketAddr::new(spare.ip(), address.port());
-            add_local(&mut self.agent, base);
-        }
-        self.bases.push(base);
-        self.bases.len() - 1
     }
 }
 
 /// The id of a STUN message's transaction (RFC 8489 §5).
 fn transaction(message: &[u8]) -> Option<[u8; 12]> {
     message.get(8..20)?.try_into().ok()
-}
-
-/// `false` when the agent does not like the address: a link-local one.
-fn add_local(agent: &mut IceAgent, base: Base) -> bool {
-    Candidate::host(base.address, protocol(base.proto))
-        .ok()
-        .and_then(|candidate| agent.add_local_candidate(candidate).map(|_| ()))
-        .is_some()
-}
-
-/// Names for bases that have no advertised address (documentation ranges, RFC 5737, RFC 3849).
-fn spare_address(v4: bool, number: usize) -> SocketAddr {
-    let port = 1 + number as u16;
-    if v4 {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), port)
-    } else {
-        let ip = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-        SocketAddr::new(IpAddr::V6(ip), port)
-    }
-}
-
-fn unspecified(like: SocketAddr) -> IpAddr {
-    match like {
-        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    }
 }
 
 pub(super) fn proto_of(path: &Path) -> Proto {
