@@ -183,7 +183,7 @@ impl Feed {
         )
     }
 
-    /// Which spatial layers live; `None`: the track has several encodings, or one of a single layer.
+    /// Which spatial layers live; `None`: several encodings have come of the track, or one of a single layer.
     pub fn svc_survey(&self, now: Instant) -> Option<Survey> {
         let layers = self.svc()?;
         Some(Survey::new(
@@ -192,9 +192,12 @@ impl Feed {
         ))
     }
 
+    /// The layers of the only stream. It may go by the name of any encoding: Safari, React Native and Chromium before 113
+    /// offer three RIDs for VP9 and send one stream of three layers by the first of them, the highest.
     fn svc(&self) -> Option<&[Activity]> {
-        match &self.streams {
-            [Some(stream), None, None, None] if stream.svc.len() > 1 => Some(&stream.svc),
+        let mut streams = self.streams.iter().flatten();
+        match (streams.next(), streams.next()) {
+            (Some(only), None) if only.svc.len() > 1 => Some(&only.svc),
             _ => None,
         }
     }

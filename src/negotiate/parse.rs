@@ -275,6 +275,9 @@ fn section(
         .or_else(|| session.direction())
         .unwrap_or((true, true));
     let mut extensions: Vec<(Uri, u8)> = Vec::new();
+    let may_mix = [attributes, session]
+        .iter()
+        .any(|level| level.has("extmap-allow-mixed"));
     for extmap in attributes.all("extmap") {
         let mut words = extmap.split_whitespace();
         let id = words
@@ -282,8 +285,10 @@ fn section(
             .and_then(|id| id.split('/').next())
             .and_then(|id| id.parse::<u8>().ok());
         let uri = words.next().and_then(Uri::parse);
-        // Ids over 14 need the two-byte form, which no client of LiveKit asks for.
-        if let (Some(id @ 1..=14), Some(uri)) = (id, uri)
+        // Ids over 14 need the two-byte form: livekit-client gives the dependency descriptor the id after Chromium's own.
+        // 15 has no meaning in the other form, so nobody may have it.
+        let is_usable = |id: &u8| matches!(id, 1..=14) || *id > 15 && may_mix;
+        if let (Some(id), Some(uri)) = (id.filter(is_usable), uri)
             && !extensions.iter().any(|(u, i)| *u == uri || *i == id)
         {
             extensions.push((uri, id));

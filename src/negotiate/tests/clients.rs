@@ -246,6 +246,25 @@ fn the_rust_sdk_publishes_two_layers_named_from_the_top() {
     assert_eq!(answer.receive.extensions.mid, Some(4));
 }
 
+/// livekit-client gives the dependency descriptor the id after Chromium's own, which was 16 in 2022.
+#[test]
+fn an_extension_may_have_a_long_id_where_both_forms_may_be_mixed() {
+    let id_of = |from: &str, to: &str, mixed: bool| {
+        let mut sdp = fixture!("chromium-v1-publish").replace(from, to);
+        if !mixed {
+            sdp = sdp.replace("a=extmap-allow-mixed\n", "");
+        }
+        let answer = answer(&mut negotiator(Role::Single), &sdp, &[("8", 8)]);
+        answer.receive.extensions.dependency_descriptor
+    };
+    let dd = "https://aomediacodec.github.io/av1-rtp-spec";
+    let own = format!("a=extmap:12 {dd}");
+    assert_eq!(id_of(&own, &own, true), Some(12));
+    assert_eq!(id_of(&own, &format!("a=extmap:16 {dd}"), true), Some(16));
+    assert_eq!(id_of(&own, &format!("a=extmap:16 {dd}"), false), None);
+    assert_eq!(id_of(&own, &format!("a=extmap:15 {dd}"), true), None);
+}
+
 #[test]
 fn the_go_sdk_publishes_with_two_connections_and_its_high_profile_is_taken() {
     let mut negotiator = negotiator(Role::Publisher);
