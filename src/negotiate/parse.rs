@@ -275,9 +275,8 @@ fn section(
         .or_else(|| session.direction())
         .unwrap_or((true, true));
     let mut extensions: Vec<(Uri, u8)> = Vec::new();
-    let may_mix = [attributes, session]
-        .iter()
-        .any(|level| level.has("extmap-allow-mixed"));
+    // Our answer agrees to it for the session alone.
+    let may_mix = session.has("extmap-allow-mixed");
     for extmap in attributes.all("extmap") {
         let mut words = extmap.split_whitespace();
         let id = words

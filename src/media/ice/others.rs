@@ -17,7 +17,16 @@ impl Ice {
         if self.agent.ice_lite() {
             return;
         }
+        let Some(selected) = self.path().map(|path| (path.remote, proto_of(path))) else {
+            return;
+        };
         let known: Vec<_> = self.agent.remote_candidates().collect();
+        let best = known
+            .iter()
+            .filter_map(kept)
+            .filter(|known| (known.address, known.proto) == selected)
+            .map(|known| self.pair_priority(&known))
+            .max();
         for candidate in known {
             let Some(aside) = kept(&candidate) else {
                 continue;
@@ -25,37 +34,27 @@ impl Ice {
             // The agent compares with its own candidates first: a peer that names one of our addresses as its own must
             // not take that from us.
             let is_ours = self.bases.iter().any(|base| base.address == aside.address);
-            if !is_ours && self.is_needless(&aside) && self.agent.invalidate_candidate(&candidate) {
+            let is_selected = (aside.address, aside.proto) == selected;
+            if !is_ours
+                && !is_selected
+                && self.is_needless(&aside, best)
+                && self.agent.invalidate_candidate(&candidate)
+            {
                 self.aside.push(aside);
             }
         }
     }
 
-    /// Whether the selected path makes checks of this address needless: it has not answered yet, and the path is as good
-    /// or, where the peer nominates, the peer has not tried it.
-    fn is_needless(&self, candidate: &RemoteCandidate) -> bool {
-        let Some(selected) = self.path() else {
-            return false;
+    /// Whether a selected path of this priority makes checks of an address needless: it has not answered yet, and the
+    /// path is as good or, where the peer nominates, the peer has not tried it.
+    fn is_needless(&self, candidate: &RemoteCandidate, best: Option<u64>) -> bool {
+        let is_untried = || {
+            let mut heard = self.heard.iter();
+            !heard.any(|heard| heard.path.remote == candidate.address)
         };
-        let proto = proto_of(selected);
-        if (candidate.address, candidate.proto) == (selected.remote, proto)
-            || self.agent.has_viable_remote_candidate(candidate.address)
-        {
-            return false;
-        }
-        let is_untried = !self
-            .heard
-            .iter()
-            .any(|heard| heard.path.remote == candidate.address);
-        let selected = self
-            .agent
-            .remote_candidates()
-            .filter_map(|known| kept(&known))
-            .filter(|known| (known.address, known.proto) == (selected.remote, proto))
-            .map(|known| self.pair_priority(&known))
-            .max();
-        let is_as_good = selected.is_some_and(|best| self.pair_priority(candidate) <= best);
-        is_as_good || is_untried && !self.agent.controlling()
+        !self.agent.has_viable_remote_candidate(candidate.address)
+            && (best.is_some_and(|best| self.pair_priority(candidate) <= best)
+                || !self.agent.controlling() && is_untried())
     }
 
     /// Has the agent check an address again that the peer was heard from.

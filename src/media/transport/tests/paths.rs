@@ -118,6 +118,32 @@ fn a_peer_that_checks_from_an_address_that_was_left_alone_is_answered_and_checke
     }
 }
 
+/// The agent, told to forget that address, would forget its own.
+#[test]
+fn a_peer_that_names_our_address_as_its_own_does_not_take_it_from_us() {
+    for server_offers in [false, true] {
+        let mut lab = Lab::offered(server_offers);
+        let now = lab.now();
+        let ours = RemoteCandidate {
+            proto: Proto::Udp,
+            address: SERVER,
+            priority: LOW,
+            kind: CandidateKind::Host,
+        };
+        let server = lab.transport(Side::Server);
+        server.add_remote_candidate(now, ours);
+        lab.run(secs(1));
+        assert!(lab.transport(Side::Server).is_connected());
+        let before = lab.answers_from(SERVER.ip());
+        lab.repeat_check();
+        lab.run(ms(100));
+        assert!(
+            lab.answers_from(SERVER.ip()) > before,
+            "server offers: {server_offers}"
+        );
+    }
+}
+
 #[test]
 fn all_addresses_are_tried_again_when_ours_is_gone() {
     for server_offers in [false, true] {
