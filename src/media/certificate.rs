@@ -1,9 +1,12 @@
 //! The DTLS certificate of the process: self-signed, new at every start, known to peers by its fingerprint in the SDP
 //! (RFC 8122). Shared by all transports, with the DTLS settings that go with it.
 
+use super::dtls::key::OwnKey;
 use super::dtls::rsa;
 use crate::plan::{DtlsRole, Fingerprint};
 use aws_lc_rs::digest;
+use dimpl::crypto::CryptoProvider;
+use dimpl::crypto::aws_lc_rs::default_provider;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use std::fmt;
 use std::sync::Arc;
@@ -42,16 +45,26 @@ impl Certificate {
             .expect("fixed parameters make a certificate")
             .der()
             .to_vec();
-        let server = settings().with_crypto_provider(rsa::provider()).build();
-        let client = settings().build();
+        let key = OwnKey::parse(&key.serialize_der()).expect("a key that was just made is one");
+        // `dimpl` takes its cryptography as statics. The process has one certificate, until it ends.
+        let key: &'static OwnKey = Box::leak(Box::new(key));
+        let config = |provider| {
+            let provider = CryptoProvider {
+                key_provider: key,
+                ..provider
+            };
+            let config = settings().with_crypto_provider(provider).build();
+            Arc::new(config.expect("fixed DTLS settings are valid"))
+        };
         Self {
             fingerprint: fingerprint(&certificate),
             der: dimpl::DtlsCertificate {
                 certificate,
-                private_key: key.serialize_der(),
+                // `OwnKey` stands for it.
+                private_key: Vec::new(),
             },
-            server: Arc::new(server.expect("fixed DTLS settings are valid")),
-            client: Arc::new(client.expect("fixed DTLS settings are valid")),
+            server: config(rsa::provider()),
+            client: config(default_provider()),
         }
     }
 

@@ -180,10 +180,14 @@ struct Seat {
 impl Seat {
     /// Waits while the worker has too much to do. Nothing happens when it has ended.
     async fn send(&self, input: Input) {
+        // A transport has nothing to do until its peer is known or heard: it is opened when that wakes the worker.
+        let can_wait = matches!(input, Input::Command(Command::OpenTransport { .. }));
         if self.inputs.send(input).await.is_err() {
             tracing::debug!("a command to a worker that has ended");
         }
-        self.doorbell.ring();
+        if !can_wait {
+            self.doorbell.ring();
+        }
     }
 }
 

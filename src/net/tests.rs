@@ -137,3 +137,54 @@ async fn one_worker_for_each_port_but_no_more_than_cores() {
     net.stop().await;
     assert!(tasks.shutdown(Duration::from_secs(5)).await.is_empty());
 }
+
+#[tokio::test]
+async fn a_transport_is_open_when_the_first_datagram_for_it_comes() {
+    let tasks = Tasks::new();
+    let net = Net::start(&rtc(), Random::seeded(1), &tasks).unwrap();
+    let handle = net.handle();
+    let worker = WorkerId(0);
+    // So that it sleeps.
+    assert_eq!(handle.reports().await.len(), 1);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+
+    let (events, _room) = mpsc::channel(8);
+    let open = Command::OpenTransport {
+        id: crate::ids::TransportId(1),
+        local: crate::plan::IceCredentials {
+            ufrag: "0abc".to_owned(),
+            password: crate::secret::Secret::new("password".repeat(3)),
+        },
+        controlling: false,
+        lite: false,
+        opens_channels: false,
+        events,
+    };
+    handle.send(worker, open).await;
+    let check = [
+        &[0, 1, 0, 12, 0x21, 0x12, 0xa4, 0x42][..],
+        &[7; 12],
+        &[0, 6, 0, 6],
+        b"0abc:x\0\0",
+    ]
+    .concat();
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = handle.candidates(worker)[0].address;
+    for addressee in [*b"0abc", *b"none"] {
+        let mut check = check.clone();
+        check[24..28].copy_from_slice(&addressee);
+        client.send_to(&check, port).unwrap();
+    }
+    let mut strangers = 0;
+    while strangers == 0 {
+        let report = handle.reports().await.remove(0);
+        assert_eq!(report.transports, 1);
+        let mut dropped = report.dropped.into_iter();
+        strangers = dropped
+            .find(|(cause, _)| *cause == "unknown_stun")
+            .unwrap()
+            .1;
+    }
+    assert_eq!(strangers, 1, "the first was for the transport");
+    net.stop().await;
+}

@@ -3,8 +3,9 @@
 //! It owns the plane, the worker's UDP sockets and its end of every channel, and sleeps in epoll until a socket is
 //! readable, somebody rings, or the plane's next timer. A turn, in this order:
 //!
-//! 1. UDP: receive a batch (GRO, recvmmsg), hand each datagram to the plane, finish the batch, send what came of it;
-//! 2. what was left for it: commands, blocks of TCP frames, messages of other workers, 64 of each at most;
+//! 1. what was left for it: commands, blocks of TCP frames, messages of other workers, 64 of each at most. First, because
+//!    a transport may be in there that a datagram is for;
+//! 2. UDP: receive a batch (GRO, recvmmsg), hand each datagram to the plane, finish the batch, send what came of it;
 //! 3. the plane's timer, if due;
 //! 4. what the plane has for others: messages to workers, events to rooms.
 //!
@@ -174,10 +175,10 @@ impl Worker {
     /// Returns whether there is more to do at once.
     fn turn(&mut self, now: Instant) -> bool {
         self.tx.set_now(now);
+        let more = self.take_inbox(now);
         self.receive();
         let mut now = super::now();
         self.tx.set_now(now);
-        let more = self.take_inbox(now);
         if self.plane.next_timeout().is_some_and(|due| due <= now) {
             self.plane.handle_timeout(now, &mut self.tx);
             now = super::now();

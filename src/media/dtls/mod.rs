@@ -3,6 +3,7 @@
 //!
 //! Driven by [`super::transport::Transport`]. It knows no addresses: a change of the ICE path does not concern it.
 
+pub(super) mod key;
 pub(super) mod rsa;
 
 use super::certificate::{Certificate, fingerprint};

@@ -10,7 +10,7 @@ use crate::media::io::Sink;
 use crate::media::link::LinkMessage;
 use crate::media::mute::{CLOSING_FOR, MUTED_FOR};
 use crate::media::route::Routes;
-use crate::media::timers::Armed;
+use crate::media::timers::{Armed, Wake};
 use crate::media::transport::{Transport, TransportConfig};
 use crate::media::twcc::TwccRecorder;
 use crate::media::uptrack::UpTrack;
@@ -208,7 +208,9 @@ impl Plane {
         for up in ups {
             self.end_up(up);
         }
-        if let Some(peer) = self.peers.remove(place) {
+        if let Some(mut peer) = self.peers.remove(place) {
+            let wake = Wake::Transport(place);
+            self.timers.set(&mut peer.armed, wake, None);
             for ufrag in &peer.ufrags {
                 self.by_ufrag.remove(ufrag);
             }
@@ -435,9 +437,11 @@ impl Plane {
 
     /// Removes a down track at once.
     pub(super) fn end_down(&mut self, place: u32) {
-        let Some(down) = self.downs.remove(place) else {
+        let Some(mut down) = self.downs.remove(place) else {
             return;
         };
+        let wake = Wake::Down(place);
+        self.timers.set(&mut down.armed, wake, None);
         self.down_of.remove(&down.plan.down);
         if let Some(peer) = self.peers.get_mut(down.transport) {
             peer.downs.retain(|other| *other != place);
