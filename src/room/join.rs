@@ -106,9 +106,8 @@ impl Room {
         }
         self.check(&join)?;
         let identity = identity_of(&join);
-        if let Some(&old) = self.identities.get(&identity) {
-            self.remove(now, old, DisconnectReason::DuplicateIdentity);
-        }
+        let video = join.claims.video.as_ref();
+        self.make_way(now, &identity, video.is_some_and(|grant| grant.hidden));
         let seat = self.admit(now, session, join.clone(), identity, place);
         let response = self.join_response(now, seat);
         self.send(seat, signal_response::Message::Join(response));

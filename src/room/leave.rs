@@ -3,7 +3,7 @@
 use super::participant::Participant;
 use super::webhooks::brief;
 use super::{DISCONNECT_GRACE, Fault, Now, Output, Room, Seat, SessionId};
-use crate::ids::TransportId;
+use crate::ids::{Identity, TransportId};
 use crate::plan::{Channel, Command, Proto};
 use crate::protocol::livekit::{
     DisconnectReason, LeaveRequest, leave_request, participant_info, signal_response,
@@ -85,6 +85,17 @@ impl Room {
     pub(super) fn remove(&mut self, now: Now, seat: Seat, reason: DisconnectReason) {
         self.say_leave(seat, reason, leave_request::Action::Disconnect, false);
         self.discard(now, seat, reason);
+    }
+
+    /// Somebody of this identity comes, to be seen by the others or not: whoever has it is replaced.
+    pub(super) fn make_way(&mut self, now: Now, identity: &Identity, is_hidden: bool) {
+        if let Some(&old) = self.identities.get(identity) {
+            if is_hidden {
+                self.tell_hidden(old);
+            }
+            self.remove(now, old, DisconnectReason::DuplicateIdentity);
+        }
+        self.settle_farewell(identity, is_hidden);
     }
 
     /// Ends a participant and makes its client join anew.
@@ -174,7 +185,7 @@ impl Room {
         let is_publisher = participant.is_publisher;
         let info = participant.farewell();
         if !participant.permission.hidden {
-            self.departed.push(now.at, info.clone());
+            self.remember_farewell(now, info.clone());
         }
         self.hook_left(now, info.clone(), was_active);
         if self.counts_are_due(now) && !replaced {

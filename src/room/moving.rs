@@ -128,9 +128,8 @@ impl Room {
             mut participant,
             closing,
         } = emigrant;
-        if let Some(&old) = self.identities.get(&participant.identity) {
-            self.remove(now, old, DisconnectReason::DuplicateIdentity);
-        }
+        let is_hidden = participant.permission.hidden;
+        self.make_way(now, &participant.identity, is_hidden);
         self.next_seat += 1;
         let seat = Seat(self.next_seat);
         participant.seat = seat;

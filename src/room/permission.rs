@@ -16,6 +16,14 @@ impl Room {
         if participant.permission == permission {
             return;
         }
+        if permission.hidden
+            && let Some(info) = self.tell_hidden(seat)
+        {
+            self.remember_farewell(now, info);
+        }
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
         let subscribing = participant.permission.can_subscribe != permission.can_subscribe;
         permission.write_to(participant.claims.video.get_or_insert_default());
         participant.permission = permission;

@@ -18,8 +18,8 @@ use crate::protocol::signal::Encoded;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Who left is remembered this long for those who were away.
-const DEPARTED_AGE: Duration = Duration::from_secs(30);
+/// A WebSocket may be dead for so long before anybody notices: 35 s without a ping; and a farewell may wait for a beat.
+const UNNOTICED: Duration = Duration::from_secs(40);
 /// And so many of them.
 const MAX_DEPARTED: usize = 256;
 /// A client that is back may take this long to get its media going again.
@@ -30,12 +30,13 @@ const REVIVAL: Duration = Duration::from_secs(20);
 pub(super) struct Departed(VecDeque<(Instant, ParticipantInfo)>);
 
 impl Departed {
-    pub(super) fn push(&mut self, now: Instant, info: ParticipantInfo) {
+    /// `away_since`: when the first of those went who are away now.
+    fn push(&mut self, now: Instant, away_since: Instant, info: ParticipantInfo) {
         while self.0.len() >= MAX_DEPARTED
             || self
                 .0
                 .front()
-                .is_some_and(|(at, _)| *at + DEPARTED_AGE < now)
+                .is_some_and(|(at, _)| *at + UNNOTICED < away_since)
         {
             self.0.pop_front();
         }
@@ -44,6 +45,13 @@ impl Departed {
 }
 
 impl Room {
+    /// A farewell is told, or will be at the next beat; somebody may be away.
+    pub(super) fn remember_farewell(&mut self, now: Now, info: ParticipantInfo) {
+        let away = self.participants.values().filter_map(|p| p.away_since);
+        let away_since = away.min().unwrap_or(now.at);
+        self.departed.push(now.at, away_since, info);
+    }
+
     /// Attaches a new session to a participant that is still here; `None`: the client has to join anew, and is told.
     pub(super) fn resume(
         &mut self,
@@ -68,7 +76,7 @@ impl Room {
         let before = participant.session.replace(session);
         participant.api_key.clone_from(&join.api_key);
         participant.claims.exp = participant.claims.exp.max(join.claims.exp);
-        let away_since = participant.away_since.take();
+        let away_since = participant.away_since.take().unwrap_or(now.at);
         if !participant
             .connections()
             .all(|connection| connection.connected)
@@ -128,13 +136,16 @@ impl Room {
         self.send(seat, signal_response::Message::Reconnect(response));
     }
 
-    /// Everybody as they are now, after those who left while this one was away. Somebody whose identity is back is
-    /// not said to have left.
-    fn tell_everybody_to(&mut self, seat: Seat, away_since: Option<Instant>) {
-        let gone = self.departed.0.iter().filter(|(at, info)| {
-            away_since.is_some_and(|since| *at >= since)
-                && !self.identities.contains_key(info.identity.as_str())
-        });
+    /// Everybody as they are now, after those who left while this one was away. Somebody whose identity is back, to be
+    /// seen, is not said to have left.
+    fn tell_everybody_to(&mut self, seat: Seat, away_since: Instant) {
+        let is_seen = |info: &ParticipantInfo| {
+            let other = self.identities.get(info.identity.as_str());
+            let other = other.and_then(|other| self.participants.get(other));
+            other.is_some_and(|other| other.seat == seat || !other.permission.hidden)
+        };
+        let departed = self.departed.0.iter();
+        let gone = departed.filter(|(at, info)| *at + UNNOTICED >= away_since && !is_seen(info));
         let here = self.participants.values().filter(|other| {
             other.seat == seat
                 || (!other.permission.hidden

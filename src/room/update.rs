@@ -2,6 +2,7 @@
 
 use super::participant::Participant;
 use super::{Now, ROOM_UPDATE_BEAT, Room, Seat, UPDATE_BEAT};
+use crate::ids::Identity;
 use crate::protocol::livekit::{
     ParticipantInfo, ParticipantUpdate, RoomUpdate, UpdateParticipantMetadata, participant_info,
     request_response, signal_response,
@@ -96,6 +97,47 @@ impl Room {
         let seats: Vec<Seat> = self.participants.keys().copied().collect();
         for other in seats {
             self.send_shared(other, &message);
+        }
+    }
+
+    /// Whoever was seen is not to be seen any more: the others hear that it is gone. Returns what they are told.
+    pub(super) fn tell_hidden(&mut self, seat: Seat) -> Option<ParticipantInfo> {
+        let participant = self.participants.get_mut(&seat)?;
+        if participant.permission.hidden {
+            return None;
+        }
+        let state = participant.state;
+        let info = participant.farewell();
+        participant.state = state;
+        self.update.infos.remove(&info.sid);
+        let message = Arc::new(Encoded::new(signal_response::Message::Update(
+            ParticipantUpdate {
+                participants: vec![info.clone()],
+            },
+        )));
+        let seats: Vec<Seat> = self.participants.keys().copied().collect();
+        for other in seats.into_iter().filter(|other| *other != seat) {
+            self.send_shared(other, &message);
+        }
+        Some(info)
+    }
+
+    /// Somebody comes of whom the others have yet to hear that it went: that would undo what they hear of its coming.
+    pub(super) fn settle_farewell(&mut self, identity: &Identity, is_hidden: bool) {
+        let is_its = |info: &ParticipantInfo| {
+            info.identity == identity.as_str()
+                && info.state() == participant_info::State::Disconnected
+        };
+        let mut infos = self.update.infos.iter();
+        let sid = infos.find(|(_, (_, info))| is_its(info));
+        let sid = sid.map(|(sid, _)| sid.clone());
+        let Some((seat, info)) = sid.and_then(|sid| self.update.infos.remove(&sid)) else {
+            return;
+        };
+        if is_hidden {
+            self.tell(seat, info);
+        } else {
+            self.tell_replaced(info);
         }
     }
 

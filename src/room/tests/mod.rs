@@ -9,13 +9,16 @@ mod calls;
 mod data;
 mod dynacast;
 mod forwarding;
+mod leaving;
 mod moving;
 mod publishing;
 mod quality;
 mod resuming;
 mod simulating;
 mod subscribing;
+mod walk;
 mod webhooks;
+mod workers;
 
 use super::*;
 use crate::ids::TransportId;
@@ -37,6 +40,7 @@ struct Lab {
     said: Vec<(SessionId, signal_response::Message)>,
     closed: Vec<SessionId>,
     commands: Vec<Command>,
+    workers: workers::Workers,
     hooks: Vec<proto::WebhookEvent>,
     /// Of the newest of them.
     receivers: Arc<[Arc<str>]>,
@@ -75,6 +79,7 @@ impl Lab {
             said: Vec::new(),
             closed: Vec::new(),
             commands: Vec::new(),
+            workers: workers::Workers::default(),
             hooks: Vec::new(),
             receivers: Arc::default(),
             facts: Vec::new(),
@@ -159,8 +164,14 @@ impl Lab {
                 Output::Guest(id, told) => self.guests.push((id, told)),
                 Output::Close(session) => self.closed.push(session),
                 Output::Answer(id, answer) => self.answers.push((id, *answer)),
-                Output::Net(_, RoomCommand::Open { id, .. }) => self.opened.push(id),
-                Output::Net(_, RoomCommand::Plain(command)) => self.commands.push(command),
+                Output::Net(worker, RoomCommand::Open { id, .. }) => {
+                    self.workers.open(worker, id);
+                    self.opened.push(id);
+                }
+                Output::Net(worker, RoomCommand::Plain(command)) => {
+                    self.workers.take(worker, &command);
+                    self.commands.push(command);
+                }
             }
         }
     }
@@ -177,6 +188,9 @@ impl Lab {
     }
 
     fn event(&mut self, event: Event) {
+        if let Event::DownClosed { down, .. } = &event {
+            self.workers.end_down(*down);
+        }
         self.room.handle_event(self.now, event);
         self.drain();
     }
@@ -423,127 +437,6 @@ fn the_same_identity_replaces_the_one_before_without_a_farewell_to_others() {
             );
         }
     }
-}
-
-#[test]
-fn clients_that_go_by_sids_hear_that_a_replaced_participant_is_gone() {
-    let mut lab = Lab::new();
-    let watchers: Vec<SessionId> = [10, 11, 12]
-        .into_iter()
-        .map(|protocol| {
-            let name = format!("watcher {protocol}");
-            let change = |join: &mut Join| join.protocol = protocol;
-            lab.join_with(&name, change).unwrap()
-        })
-        .collect();
-    lab.join("alice");
-    lab.connect();
-    lab.wait(Duration::from_secs(6));
-    lab.said.clear();
-    lab.join("alice");
-    lab.wait(Duration::from_secs(6));
-    let told: Vec<_> = watchers
-        .into_iter()
-        .map(|watcher| farewells(&mut lab, watcher))
-        .collect();
-    let gone = vec![("alice".to_owned(), DisconnectReason::DuplicateIdentity)];
-    assert_eq!(told, [gone.clone(), gone, vec![]]);
-}
-
-#[test]
-fn a_client_cannot_leave_with_a_reason_of_the_server_and_stay_listed_with_the_others() {
-    for (said, told) in [
-        (
-            DisconnectReason::DuplicateIdentity,
-            DisconnectReason::ClientInitiated,
-        ),
-        (
-            DisconnectReason::ServerShutdown,
-            DisconnectReason::ClientInitiated,
-        ),
-        (
-            DisconnectReason::UserRejected,
-            DisconnectReason::UserRejected,
-        ),
-        (DisconnectReason::AgentError, DisconnectReason::AgentError),
-    ] {
-        let mut lab = Lab::new();
-        let alice = lab.join("alice");
-        lab.connect();
-        let bob = lab.join("bob");
-        lab.connect();
-        lab.wait(Duration::from_secs(7));
-        lab.heard(alice);
-        let reason = said as i32;
-        lab.request(
-            bob,
-            signal_request::Message::Leave(LeaveRequest {
-                reason,
-                ..Default::default()
-            }),
-        );
-        lab.wait(Duration::from_secs(6));
-        let gone = farewells(&mut lab, alice);
-        assert_eq!(gone, [("bob".to_owned(), told)], "{said:?}");
-    }
-}
-
-/// Who was said to be gone since the last call, and why.
-fn farewells(lab: &mut Lab, session: SessionId) -> Vec<(String, DisconnectReason)> {
-    let infos = lab.updates(session).into_iter();
-    infos
-        .filter(|info| info.state() == participant_info::State::Disconnected)
-        .map(|info| (info.identity.clone(), info.disconnect_reason()))
-        .collect()
-}
-
-#[test]
-fn a_client_that_leaves_gets_its_leave_back_and_the_others_a_farewell() {
-    let mut lab = Lab::new();
-    let alice = lab.join("alice");
-    lab.connect();
-    let bob = lab.join("bob");
-    let transport = lab.connect();
-    lab.wait(Duration::from_secs(7));
-    lab.heard(alice);
-    lab.heard(bob);
-    let reason = DisconnectReason::ClientInitiated as i32;
-    lab.request(
-        bob,
-        signal_request::Message::Leave(LeaveRequest {
-            reason,
-            ..Default::default()
-        }),
-    );
-    let heard = lab.heard(bob);
-    let Some(signal_response::Message::Leave(leave)) = heard.last() else {
-        panic!("{heard:?}")
-    };
-    assert_eq!(
-        (leave.reason(), leave.action, leave.can_reconnect),
-        (DisconnectReason::ClientInitiated, 0, false)
-    );
-    assert!(
-        lab.commands
-            .iter()
-            .any(|c| matches!(c, Command::CloseTransport { id } if *id == transport))
-    );
-    lab.wait(Duration::from_secs(6));
-    let farewell = lab
-        .heard(alice)
-        .into_iter()
-        .find_map(|message| match message {
-            signal_response::Message::Update(update) => update
-                .participants
-                .into_iter()
-                .find(|p| p.state() == participant_info::State::Disconnected),
-            _ => None,
-        });
-    let farewell = farewell.expect("a farewell");
-    assert_eq!(
-        (farewell.identity.as_str(), farewell.disconnect_reason()),
-        ("bob", DisconnectReason::ClientInitiated)
-    );
 }
 
 #[test]

@@ -96,6 +96,101 @@ fn whoever_left_meanwhile_is_said_to_have_left_unless_the_identity_is_back() {
     assert_eq!(left, ["bob"]);
 }
 
+/// Whom the first update after a resume says to have left.
+fn left(lab: &mut Lab, session: SessionId) -> Vec<String> {
+    let heard = lab.heard(session).into_iter();
+    let update = heard.into_iter().find_map(|message| match message {
+        signal_response::Message::Update(update) => Some(update),
+        _ => None,
+    });
+    let infos = update.expect("an update").participants.into_iter();
+    infos
+        .filter(|p| p.state() == participant_info::State::Disconnected)
+        .map(|p| p.identity)
+        .collect()
+}
+
+#[test]
+fn a_farewell_that_was_told_while_somebody_was_away_is_told_again() {
+    let mut lab = Lab::new();
+    let bob = lab.join("bob");
+    lab.connect();
+    let alice = lab.join("alice");
+    lab.connect();
+    let sid = sid_of(&lab, alice);
+    lab.wait(Duration::from_millis(6_100));
+    let leave = signal_request::Message::Leave(LeaveRequest::default());
+    lab.request(bob, leave);
+    lab.wait(Duration::from_secs(1));
+    gone(&mut lab, alice);
+    // The beat.
+    lab.wait(Duration::from_secs(3));
+    let back = resume(&mut lab, "alice", &sid);
+    assert_eq!(left(&mut lab, back), ["bob"]);
+}
+
+#[test]
+fn whoever_was_away_for_minutes_hears_of_all_who_left() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    lab.connect();
+    let sid = sid_of(&lab, alice);
+    let others = ["bob", "carol", "dave"].map(|identity| {
+        let other = lab.join(identity);
+        lab.connect();
+        other
+    });
+    gone(&mut lab, alice);
+    for other in others {
+        lab.wait(Duration::from_secs(50));
+        lab.request(
+            other,
+            signal_request::Message::Leave(LeaveRequest::default()),
+        );
+    }
+    let back = resume(&mut lab, "alice", &sid);
+    assert_eq!(left(&mut lab, back), ["bob", "carol", "dave"]);
+}
+
+#[test]
+fn a_client_may_have_been_away_before_anybody_noticed() {
+    let mut lab = Lab::new();
+    let bob = lab.join("bob");
+    lab.connect();
+    let alice = lab.join("alice");
+    lab.connect();
+    let sid = sid_of(&lab, alice);
+    lab.wait(Duration::from_secs(7));
+    lab.request(bob, signal_request::Message::Leave(LeaveRequest::default()));
+    lab.wait(Duration::from_secs(30));
+    let back = resume(&mut lab, "alice", &sid);
+    assert_eq!(left(&mut lab, back), ["bob"]);
+    lab.wait(Duration::from_secs(60));
+    let later = resume(&mut lab, "alice", &sid);
+    assert!(left(&mut lab, later).is_empty(), "that is long ago");
+}
+
+#[test]
+fn whoever_is_there_but_hidden_is_said_to_have_left() {
+    for by_permission in [false, true] {
+        let mut lab = Lab::new();
+        lab.join("bob");
+        lab.connect();
+        let alice = lab.join("alice");
+        lab.connect();
+        let sid = sid_of(&lab, alice);
+        lab.wait(Duration::from_secs(7));
+        gone(&mut lab, alice);
+        if by_permission {
+            lab.hide("bob");
+        } else {
+            lab.grant("bob", |grant| grant.hidden = true);
+        }
+        let back = resume(&mut lab, "alice", &sid);
+        assert_eq!(left(&mut lab, back), ["bob"], "{by_permission}");
+    }
+}
+
 #[test]
 fn a_session_that_the_server_still_holds_is_closed_by_the_one_that_resumes() {
     let mut lab = Lab::new();
