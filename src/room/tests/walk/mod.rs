@@ -198,7 +198,7 @@ impl World {
             self.wait(Duration::from_secs(1));
         }
         self.check_views();
-        for _ in 0..4 {
+        for _ in 0..8 {
             self.step(&Step::Work);
             self.wait(Duration::from_secs(1));
         }
