@@ -51,8 +51,7 @@ impl Timers {
         self.entries.first().map(|(at, _)| *at)
     }
 
-    /// The next one that is due. It must be passed through [`Armed::fired`] before it acts: its piece may be gone, and
-    /// another be in its place.
+    /// The next one that is due. It must be passed through [`Armed::fired`] before it acts, which uses the wish up.
     pub fn pop(&mut self, now: Instant) -> Option<(Instant, Wake)> {
         if self.next()? > now {
             return None;
@@ -112,9 +111,9 @@ mod tests {
         assert_eq!(timers.next(), None);
     }
 
-    /// A transport that was closed leaves its entry; the one that gets its place has its own wish.
+    /// No piece goes without its entry. If one did, the one that gets its place would have its own wish.
     #[test]
-    fn what_a_gone_piece_left_behind_does_not_fire_for_its_successor() {
+    fn an_entry_that_is_nobody_s_does_not_fire() {
         let start = Instant::now();
         let ms = |n| start + Duration::from_millis(n);
         let mut timers = Timers::default();

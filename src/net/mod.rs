@@ -51,6 +51,8 @@ use worker::{Inbox, Input, Worker};
 
 /// Commands that wait for a worker.
 const COMMANDS: usize = 1024;
+/// Commands that may wait for a worker before it is woken for one that can wait.
+const UNRUNG: usize = worker::SHARE / 2;
 /// Messages in a worker's ring.
 const RING: usize = 256;
 /// More workers than first characters of a ufrag cannot be told apart.
@@ -180,12 +182,14 @@ struct Seat {
 impl Seat {
     /// Waits while the worker has too much to do. Nothing happens when it has ended.
     async fn send(&self, input: Input) {
-        // A transport has nothing to do until its peer is known or heard: it is opened when that wakes the worker.
-        let can_wait = matches!(input, Input::Command(Command::OpenTransport { .. }));
+        // A transport has nothing to do until its peer is known or heard: it is opened when that wakes the worker. Few
+        // may wait so, fewer than a worker takes in one turn.
+        let is_opening = matches!(input, Input::Command(Command::OpenTransport { .. }));
         if self.inputs.send(input).await.is_err() {
             tracing::debug!("a command to a worker that has ended");
         }
-        if !can_wait {
+        let waiting = self.inputs.max_capacity() - self.inputs.capacity();
+        if !is_opening || waiting >= UNRUNG {
             self.doorbell.ring();
         }
     }

@@ -175,16 +175,46 @@ async fn a_transport_is_open_when_the_first_datagram_for_it_comes() {
         check[24..28].copy_from_slice(&addressee);
         client.send_to(&check, port).unwrap();
     }
-    let mut strangers = 0;
-    while strangers == 0 {
-        let report = handle.reports().await.remove(0);
-        assert_eq!(report.transports, 1);
-        let mut dropped = report.dropped.into_iter();
-        strangers = dropped
-            .find(|(cause, _)| *cause == "unknown_stun")
-            .unwrap()
-            .1;
-    }
-    assert_eq!(strangers, 1, "the first was for the transport");
+    let strangers = async {
+        loop {
+            let report = handle.reports().await.remove(0);
+            assert_eq!(report.transports, 1);
+            let mut dropped = report.dropped.into_iter();
+            let unknown = dropped.find(|(cause, _)| *cause == "unknown_stun");
+            if let Some((_, count @ 1..)) = unknown {
+                break count;
+            }
+        }
+    };
+    let strangers = tokio::time::timeout(Duration::from_secs(5), strangers);
+    assert_eq!(strangers.await, Ok(1), "the first was for the transport");
+    net.stop().await;
+}
+
+#[tokio::test]
+async fn however_many_transports_are_opened_the_worker_takes_them() {
+    let tasks = Tasks::new();
+    let net = Net::start(&rtc(), Random::seeded(1), &tasks).unwrap();
+    let handle = net.handle();
+    // More than the queue holds, and nobody else wakes the worker.
+    let opened = async {
+        for number in 0..COMMANDS as u64 + 100 {
+            let (events, _room) = mpsc::channel(1);
+            let open = Command::OpenTransport {
+                id: crate::ids::TransportId(number),
+                local: crate::plan::IceCredentials {
+                    ufrag: format!("0u{number}"),
+                    password: crate::secret::Secret::new("password".repeat(3)),
+                },
+                controlling: false,
+                lite: false,
+                opens_channels: false,
+                events,
+            };
+            handle.send(WorkerId(0), open).await;
+        }
+    };
+    let opened = tokio::time::timeout(Duration::from_secs(20), opened).await;
+    assert!(opened.is_ok(), "the queue is full and the worker asleep");
     net.stop().await;
 }

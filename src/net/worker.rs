@@ -39,7 +39,7 @@ const DOORBELL: Token = Token(usize::MAX);
 /// Receive batches of one socket in one turn: another socket, commands and timers shall not starve.
 const ROUNDS: usize = 4;
 /// Commands, TCP blocks, link messages of one turn, of each.
-const SHARE: usize = 64;
+pub(super) const SHARE: usize = 64;
 /// The shortest sleep of a worker that has something to do soon.
 const NAP: Duration = Duration::from_millis(1);
 /// Turns in a row that the plane may ask for at once: it hands its control traffic out in portions. More than any

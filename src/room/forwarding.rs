@@ -247,6 +247,7 @@ impl Room {
         if max > 0 && !participant.is_dependent() && people.count() >= max as usize {
             return Err(CallError::RoomFull(max));
         }
+        self.settle_farewell(identity, participant.permission.hidden);
         self.participants.insert(seat, Box::new(participant));
         self.identities.insert(identity.clone(), seat);
         self.guests.insert(id, seat);
@@ -263,9 +264,13 @@ impl Room {
         let Some(&seat) = self.guests.get(&id) else {
             return;
         };
+        if reflection.permission.hidden {
+            self.hide(now, seat);
+        }
         let Some(participant) = self.participants.get_mut(&seat) else {
             return;
         };
+        let shown = participant.permission.hidden && !reflection.permission.hidden;
         let mut is_news = participant.take_over(reflection);
         let is_listed = |sid: &TrackSid| {
             let mut tracks = reflection.tracks.iter();
@@ -296,6 +301,9 @@ impl Room {
         if is_news {
             self.changed_now(seat);
             self.counts_changed(now);
+        }
+        if shown {
+            self.bring_again(now, seat);
         }
         if reflection.is_active {
             self.becomes_active(now, seat);

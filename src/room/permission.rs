@@ -16,14 +16,13 @@ impl Room {
         if participant.permission == permission {
             return;
         }
-        if permission.hidden
-            && let Some(info) = self.tell_hidden(seat)
-        {
-            self.remember_farewell(now, info);
+        if permission.hidden {
+            self.hide(now, seat);
         }
         let Some(participant) = self.participants.get_mut(&seat) else {
             return;
         };
+        let shown = participant.permission.hidden && !permission.hidden;
         let subscribing = participant.permission.can_subscribe != permission.can_subscribe;
         permission.write_to(participant.claims.video.get_or_insert_default());
         participant.permission = permission;
@@ -39,6 +38,9 @@ impl Room {
                 && participant.main.as_ref().is_some_and(|main| main.connected);
         }
         self.changed_now(seat);
+        if shown {
+            self.bring_again(now, seat);
+        }
         self.refresh_token(now, seat);
         self.counts_changed(now);
     }

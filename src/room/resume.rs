@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// A WebSocket may be dead for so long before anybody notices: 35 s without a ping; and a farewell may wait for a beat.
 const UNNOTICED: Duration = Duration::from_secs(40);
-/// And so many of them.
+/// Farewells that are remembered for those who are away.
 const MAX_DEPARTED: usize = 256;
 /// A client that is back may take this long to get its media going again.
 const REVIVAL: Duration = Duration::from_secs(20);
@@ -31,7 +31,12 @@ pub(super) struct Departed(VecDeque<(Instant, ParticipantInfo)>);
 
 impl Departed {
     /// `away_since`: when the first of those went who are away now.
-    fn push(&mut self, now: Instant, away_since: Instant, info: ParticipantInfo) {
+    fn push(&mut self, now: Instant, away_since: Instant, mut info: ParticipantInfo) {
+        // What it said of itself may be large, and nobody asks who is gone.
+        info.metadata.clear();
+        info.attributes.clear();
+        // Whoever comes and goes shall not push the others out.
+        self.0.retain(|(_, other)| other.identity != info.identity);
         while self.0.len() >= MAX_DEPARTED
             || self
                 .0

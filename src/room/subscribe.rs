@@ -635,6 +635,26 @@ impl Room {
         }
     }
 
+    /// Somebody is shown who was hidden. The clients of the others have dropped its tracks, or never knew whose they
+    /// are: they get them anew.
+    pub(super) fn bring_again(&mut self, now: Now, publisher: Seat) {
+        let Some(participant) = self.participants.get(&publisher) else {
+            return;
+        };
+        let sids: Vec<TrackSid> = participant.tracks.keys().cloned().collect();
+        for sid in sids {
+            let others = self.participants.values();
+            let getting = others.filter(|other| {
+                let subscription = other.subscriptions.get(&sid);
+                subscription.is_some_and(|subscription| subscription.down.is_some())
+            });
+            let getting: Vec<Seat> = getting.map(|other| other.seat).collect();
+            for other in getting {
+                self.stop_down(now, other, &sid);
+            }
+        }
+    }
+
     /// A participant is gone: all subscriptions to its tracks end.
     pub(super) fn end_subscriptions_to(&mut self, now: Now, gone: &Participant) {
         for sid in gone.tracks.keys() {

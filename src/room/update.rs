@@ -100,6 +100,13 @@ impl Room {
         }
     }
 
+    /// Somebody is about to be made hidden.
+    pub(super) fn hide(&mut self, now: Now, seat: Seat) {
+        if let Some(info) = self.tell_hidden(seat) {
+            self.remember_farewell(now, info);
+        }
+    }
+
     /// Whoever was seen is not to be seen any more: the others hear that it is gone. Returns what they are told.
     pub(super) fn tell_hidden(&mut self, seat: Seat) -> Option<ParticipantInfo> {
         let participant = self.participants.get_mut(&seat)?;

@@ -4,10 +4,14 @@ use super::*;
 
 impl Lab {
     /// An administrator's doing.
-    pub(super) fn hide(&mut self, identity: &str) {
+    pub(super) fn permit(
+        &mut self,
+        identity: &str,
+        change: impl FnOnce(&mut participant::Permission),
+    ) {
         let seat = self.room.identities[identity];
         let mut permission = self.room.participants[&seat].permission.clone();
-        permission.hidden = true;
+        change(&mut permission);
         self.room.set_permission(self.now, seat, permission);
         self.drain();
     }
@@ -33,7 +37,7 @@ fn whoever_is_seen_no_more_is_gone_for_the_others() {
         lab.wait(Duration::from_secs(6));
         lab.heard(watcher);
         if by_permission {
-            lab.hide("alice");
+            lab.permit("alice", |permission| permission.hidden = true);
         } else {
             lab.grant("alice", |grant| grant.hidden = true);
         }
@@ -43,6 +47,74 @@ fn whoever_is_seen_no_more_is_gone_for_the_others() {
         lab.wait(Duration::from_secs(6));
         assert!(lab.updates(watcher).is_empty());
     }
+}
+
+#[test]
+fn whoever_is_shown_again_brings_its_tracks_anew() {
+    let mut call = calls::Call::new([0, 0]);
+    let (bob, before) = (call.bob, call.downs());
+    call.lab.wait(Duration::from_secs(6));
+    call.lab.heard(bob);
+    call.lab
+        .permit("alice", |permission| permission.hidden = true);
+    assert_eq!(farewells(&mut call.lab, bob).len(), 1);
+    call.lab
+        .permit("alice", |permission| permission.hidden = false);
+    let told = call.lab.updates(bob);
+    assert_eq!((told.len(), told[0].tracks.len()), (1, 2));
+    for down in &before {
+        let closed = |command: &Command| matches!(command, Command::CloseDown { down: id } if *id == down.down);
+        assert!(call.lab.commands.iter().any(closed));
+        call.lab.event(Event::DownClosed {
+            down: down.down,
+            sent: true,
+        });
+    }
+    call.lab.commands.clear();
+    let offer = calls::offer(calls::JOIN, 2);
+    call.lab.request(bob, signal_request::Message::Offer(offer));
+    let ups = |downs: &[crate::plan::DownTrackPlan]| -> HashSet<_> {
+        downs.iter().map(|down| down.up).collect()
+    };
+    assert_eq!(ups(&call.downs()), ups(&before));
+}
+
+#[test]
+fn whoever_leaves_and_is_back_unseen_within_a_beat_has_left() {
+    let mut lab = Lab::new();
+    let watcher = lab.join("watcher");
+    lab.connect();
+    let alice = lab.join("alice");
+    lab.connect();
+    lab.wait(Duration::from_secs(6));
+    lab.heard(watcher);
+    let leave = signal_request::Message::Leave(LeaveRequest::default());
+    lab.request(alice, leave);
+    lab.grant("alice", |grant| grant.hidden = true);
+    assert_eq!(farewells(&mut lab, watcher).len(), 1);
+}
+
+#[test]
+fn clients_that_go_by_sids_hear_of_a_farewell_before_the_return() {
+    let mut lab = Lab::new();
+    let watcher = lab.join_with("watcher", |join| join.protocol = 11);
+    let watcher = watcher.unwrap();
+    lab.connect();
+    let alice = lab.join("alice");
+    lab.connect();
+    lab.wait(Duration::from_secs(6));
+    lab.heard(watcher);
+    let leave = signal_request::Message::Leave(LeaveRequest::default());
+    lab.request(alice, leave);
+    lab.join("alice");
+    lab.wait(Duration::from_secs(6));
+    let told = lab.updates(watcher);
+    let states: Vec<_> = told.iter().map(proto::ParticipantInfo::state).collect();
+    let (gone, back) = (
+        participant_info::State::Disconnected,
+        participant_info::State::Joined,
+    );
+    assert_eq!(states, [gone, back]);
 }
 
 #[test]

@@ -26,6 +26,7 @@ impl Lab {
     }
 
     pub(super) fn takes_in(&mut self, emigrant: Emigrant) {
+        self.workers.adopt(&emigrant);
         self.room.immigrate(self.now, emigrant);
         self.drain();
     }

@@ -182,7 +182,7 @@ fn whoever_is_there_but_hidden_is_said_to_have_left() {
         lab.wait(Duration::from_secs(7));
         gone(&mut lab, alice);
         if by_permission {
-            lab.hide("bob");
+            lab.permit("bob", |permission| permission.hidden = true);
         } else {
             lab.grant("bob", |grant| grant.hidden = true);
         }

@@ -45,6 +45,13 @@ impl Workers {
         assert_eq!(before, None, "{id:?} is open");
     }
 
+    /// Somebody has come along from another room.
+    pub(super) fn adopt(&mut self, emigrant: &Emigrant) {
+        let transports = emigrant.transports().into_iter();
+        self.transports
+            .extend(transports.map(|id| (id, emigrant.worker())));
+    }
+
     /// The end of a down track has been told.
     pub(super) fn end_down(&mut self, id: DownTrackId) {
         self.downs.remove(&id);
@@ -123,10 +130,8 @@ impl Workers {
         }
     }
 
-    fn check(&mut self, worker: WorkerId, id: TransportId, command: &Command) {
+    fn check(&self, worker: WorkerId, id: TransportId, command: &Command) {
         assert!(!self.closed.contains(&id), "it is closed: {command:?}");
-        // One that is not known has come along from another room.
-        let known = *self.transports.entry(id).or_insert(worker);
-        assert_eq!(known, worker, "{command:?}");
+        assert_eq!(self.transports.get(&id), Some(&worker), "{command:?}");
     }
 }

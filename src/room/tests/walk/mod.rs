@@ -668,7 +668,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 5_000, ..ProptestConfig::default() })]
 
     #[test]
     fn any_day_ends_with_nothing_left_and_all_see_the_same(steps in prop::collection::vec(step(), 1..250)) {
