@@ -91,7 +91,7 @@ impl Room {
     pub(super) fn make_way(&mut self, now: Now, identity: &Identity, is_hidden: bool) {
         if let Some(&old) = self.identities.get(identity) {
             if is_hidden {
-                self.tell_hidden(old);
+                self.hide(now, old);
             }
             self.remove(now, old, DisconnectReason::DuplicateIdentity);
         }

@@ -85,48 +85,37 @@ impl Room {
     pub(super) fn tell(&mut self, seat: Seat, info: ParticipantInfo) {
         let hidden = info.permission.as_ref().is_some_and(|p| p.hidden);
         self.update.infos.remove(&info.sid);
-        let message = Arc::new(Encoded::new(signal_response::Message::Update(
-            ParticipantUpdate {
-                participants: vec![info],
-            },
-        )));
-        if hidden {
+        self.tell_those(vec![info], |other| !hidden || other.seat == seat);
+    }
+
+    fn tell_those(
+        &mut self,
+        participants: Vec<ParticipantInfo>,
+        whom: impl Fn(&Participant) -> bool,
+    ) {
+        let update = ParticipantUpdate { participants };
+        let message = Arc::new(Encoded::new(signal_response::Message::Update(update)));
+        let others = self.participants.values().filter(|other| whom(other));
+        let seats: Vec<Seat> = others.map(|other| other.seat).collect();
+        for seat in seats {
             self.send_shared(seat, &message);
-            return;
-        }
-        let seats: Vec<Seat> = self.participants.keys().copied().collect();
-        for other in seats {
-            self.send_shared(other, &message);
         }
     }
 
-    /// Somebody is about to be made hidden.
+    /// Somebody is not to be seen any more, if it was: the others hear that it is gone.
     pub(super) fn hide(&mut self, now: Now, seat: Seat) {
-        if let Some(info) = self.tell_hidden(seat) {
-            self.remember_farewell(now, info);
-        }
-    }
-
-    /// Whoever was seen is not to be seen any more: the others hear that it is gone. Returns what they are told.
-    pub(super) fn tell_hidden(&mut self, seat: Seat) -> Option<ParticipantInfo> {
-        let participant = self.participants.get_mut(&seat)?;
+        let Some(participant) = self.participants.get_mut(&seat) else {
+            return;
+        };
         if participant.permission.hidden {
-            return None;
+            return;
         }
         let state = participant.state;
         let info = participant.farewell();
         participant.state = state;
         self.update.infos.remove(&info.sid);
-        let message = Arc::new(Encoded::new(signal_response::Message::Update(
-            ParticipantUpdate {
-                participants: vec![info.clone()],
-            },
-        )));
-        let seats: Vec<Seat> = self.participants.keys().copied().collect();
-        for other in seats.into_iter().filter(|other| *other != seat) {
-            self.send_shared(other, &message);
-        }
-        Some(info)
+        self.remember_farewell(now, info.clone());
+        self.tell_those(vec![info], |other| other.seat != seat);
     }
 
     /// Somebody comes of whom the others have yet to hear that it went: that would undo what they hear of its coming.
@@ -154,20 +143,7 @@ impl Room {
         if info.permission.as_ref().is_some_and(|p| p.hidden) {
             return;
         }
-        let message = Arc::new(Encoded::new(signal_response::Message::Update(
-            ParticipantUpdate {
-                participants: vec![info],
-            },
-        )));
-        let by_sid: Vec<Seat> = self
-            .participants
-            .values()
-            .filter(|participant| participant.protocol < KNOWS_IDENTITIES)
-            .map(|participant| participant.seat)
-            .collect();
-        for seat in by_sid {
-            self.send_shared(seat, &message);
-        }
+        self.tell_those(vec![info], |other| other.protocol < KNOWS_IDENTITIES);
     }
 
     pub(super) fn tell_later(&mut self, now: Now, seat: Seat, info: ParticipantInfo) {
@@ -226,15 +202,8 @@ impl Room {
             if shown.is_empty() {
                 return;
             }
-            let message = Arc::new(Encoded::new(signal_response::Message::Update(
-                ParticipantUpdate {
-                    participants: shown.into_iter().map(|(_, info)| info).collect(),
-                },
-            )));
-            let seats: Vec<Seat> = self.participants.keys().copied().collect();
-            for seat in seats {
-                self.send_shared(seat, &message);
-            }
+            let infos = shown.into_iter().map(|(_, info)| info).collect();
+            self.tell_those(infos, |_| true);
         }
     }
 

@@ -17,6 +17,22 @@ impl Lab {
     }
 }
 
+/// A client with this protocol, and Alice, of whom it has heard all there is.
+fn watched(mut lab: Lab, protocol: u32) -> (Lab, SessionId, SessionId) {
+    let watcher = lab.join_with("watcher", |join| join.protocol = protocol);
+    let watcher = watcher.unwrap();
+    lab.connect();
+    let alice = lab.join("alice");
+    lab.connect();
+    lab.wait(Duration::from_secs(6));
+    lab.heard(watcher);
+    (lab, watcher, alice)
+}
+
+fn leave() -> signal_request::Message {
+    signal_request::Message::Leave(LeaveRequest::default())
+}
+
 /// Who was said to be gone since the last call, and why.
 fn farewells(lab: &mut Lab, session: SessionId) -> Vec<(String, DisconnectReason)> {
     let infos = lab.updates(session).into_iter();
@@ -29,13 +45,7 @@ fn farewells(lab: &mut Lab, session: SessionId) -> Vec<(String, DisconnectReason
 #[test]
 fn whoever_is_seen_no_more_is_gone_for_the_others() {
     for by_permission in [true, false] {
-        let mut lab = Lab::new();
-        let watcher = lab.join("watcher");
-        lab.connect();
-        lab.join("alice");
-        lab.connect();
-        lab.wait(Duration::from_secs(6));
-        lab.heard(watcher);
+        let (mut lab, watcher, _) = watched(Lab::new(), 17);
         if by_permission {
             lab.permit("alice", |permission| permission.hidden = true);
         } else {
@@ -81,31 +91,16 @@ fn whoever_is_shown_again_brings_its_tracks_anew() {
 
 #[test]
 fn whoever_leaves_and_is_back_unseen_within_a_beat_has_left() {
-    let mut lab = Lab::new();
-    let watcher = lab.join("watcher");
-    lab.connect();
-    let alice = lab.join("alice");
-    lab.connect();
-    lab.wait(Duration::from_secs(6));
-    lab.heard(watcher);
-    let leave = signal_request::Message::Leave(LeaveRequest::default());
-    lab.request(alice, leave);
+    let (mut lab, watcher, alice) = watched(Lab::new(), 17);
+    lab.request(alice, leave());
     lab.grant("alice", |grant| grant.hidden = true);
     assert_eq!(farewells(&mut lab, watcher).len(), 1);
 }
 
 #[test]
 fn clients_that_go_by_sids_hear_of_a_farewell_before_the_return() {
-    let mut lab = Lab::new();
-    let watcher = lab.join_with("watcher", |join| join.protocol = 11);
-    let watcher = watcher.unwrap();
-    lab.connect();
-    let alice = lab.join("alice");
-    lab.connect();
-    lab.wait(Duration::from_secs(6));
-    lab.heard(watcher);
-    let leave = signal_request::Message::Leave(LeaveRequest::default());
-    lab.request(alice, leave);
+    let (mut lab, watcher, alice) = watched(Lab::new(), 11);
+    lab.request(alice, leave());
     lab.join("alice");
     lab.wait(Duration::from_secs(6));
     let told = lab.updates(watcher);
@@ -123,14 +118,8 @@ fn whoever_leaves_and_is_back_within_a_beat_has_not_left() {
     for seed in 0..8 {
         let mut lab = Lab::new();
         lab.room.random = Random::seeded(seed);
-        let watcher = lab.join("watcher");
-        lab.connect();
-        let alice = lab.join("alice");
-        lab.connect();
-        lab.wait(Duration::from_secs(6));
-        lab.heard(watcher);
-        let leave = signal_request::Message::Leave(LeaveRequest::default());
-        lab.request(alice, leave);
+        let (mut lab, watcher, alice) = watched(lab, 17);
+        lab.request(alice, leave());
         lab.join("alice");
         lab.wait(Duration::from_secs(6));
         let told = lab.updates(watcher);
