@@ -7,14 +7,14 @@ binary=$(realpath "${1:?usage: addon/service.sh BINARY}")
 cd "$(dirname "$0")/.."
 service=$PWD/rootfs/etc/s6-overlay/s6-rc.d/parlor
 if [ "${2-}" != inside ]; then
-  # Places to mount on; what is mounted there nobody outside sees.
-  [ ! -e /usr/bin/parlor ] || { echo 'there is a /usr/bin/parlor already' >&2; exit 2; }
+  # Places to mount on; what is mounted there nobody outside sees, so that what is there already does not matter. A run
+  # that was killed may have left one of ours, empty.
   made=()
   for directory in /command /data; do
     [ -d "$directory" ] || { mkdir "$directory"; made+=("$directory"); }
   done
-  touch /usr/bin/parlor
-  trap 'rm /usr/bin/parlor; [ ${#made[@]} = 0 ] || rmdir "${made[@]}"' EXIT
+  [ -e /usr/bin/parlor ] || touch /usr/bin/parlor
+  trap '[ -s /usr/bin/parlor ] || rm /usr/bin/parlor; [ ${#made[@]} = 0 ] || rmdir "${made[@]}"' EXIT
   unshare --mount --net "addon/${0##*/}" "$binary" inside
   exit
 fi
