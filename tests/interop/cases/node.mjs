@@ -8,8 +8,8 @@ import { until } from '../lib/wait.mjs';
 
 /** Runs a program of clients/ on this Node and takes over what it found. */
 export async function runNode(test, program, args, limit) {
-  const { code, json } = await test.client(program, process.execPath, [inRoot('clients', `${program}.mjs`), ...args], limit);
-  for (const problem of json?.problems ?? [`${program} ended with ${code} and said nothing`]) test.check(false, problem);
+  const { code, json, said } = await test.client(program, process.execPath, [inRoot('clients', `${program}.mjs`), ...args], limit);
+  for (const problem of json?.problems ?? [`${program} ended with ${code}: ${said}`]) test.check(false, problem);
   const { problems, ...figures } = json ?? {};
   test.figure(program, figures);
   return figures;

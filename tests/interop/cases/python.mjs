@@ -7,8 +7,8 @@ const singlePc = (on) => ['--single-pc', on ? 'on' : 'off'];
 /** Runs a client of clients/ and takes over what it found. */
 export async function runPython(test, program, args, limit) {
   const url = ['--url', test.recording?.url ?? test.server.url];
-  const { code, json } = await test.client(program, python(), [inRoot('clients', `${program}.py`), ...url, ...args], limit);
-  for (const problem of json?.problems ?? [`${program}.py ended with ${code} and said nothing`]) test.check(false, problem);
+  const { code, json, said } = await test.client(program, python(), [inRoot('clients', `${program}.py`), ...url, ...args], limit);
+  for (const problem of json?.problems ?? [`${program}.py ended with ${code}: ${said}`]) test.check(false, problem);
   const { problems, ...figures } = json ?? {};
   test.figure(program, figures);
 }

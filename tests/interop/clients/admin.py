@@ -3,7 +3,6 @@
 
 import asyncio
 import json
-import sys
 
 import aiohttp
 from livekit import api, rtc
@@ -180,4 +179,4 @@ async def main():
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    session.run(main)

@@ -196,4 +196,4 @@ if __name__ == "__main__":
     if args.worker is not None:
         run_worker(args.worker)
         sys.exit()
-    sys.exit(asyncio.run(main()))
+    session.run(main)

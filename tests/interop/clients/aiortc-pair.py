@@ -13,7 +13,6 @@ import asyncio
 import datetime
 import fractions
 import json
-import sys
 import time
 
 import aiohttp
@@ -247,4 +246,4 @@ async def main():
     return 1 if problems else 0
 
 
-sys.exit(asyncio.run(main()))
+session.run(main)

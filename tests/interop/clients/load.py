@@ -8,7 +8,6 @@ client could not connect or publish.
 
 import asyncio
 import json
-import sys
 import time
 
 import numpy as np
@@ -325,4 +324,4 @@ async def main():
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    session.run(main)

@@ -8,7 +8,6 @@ first that came. Exit status: 0 good, 1 something is missing, 2 a client could n
 
 import asyncio
 import json
-import sys
 import time
 
 from livekit import rtc
@@ -93,4 +92,4 @@ async def main():
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    session.run(main)

@@ -7,7 +7,6 @@ other, and the third one nobody. Exit status: 0 good, 1 something is missing.
 
 import asyncio
 import json
-import sys
 
 import numpy as np
 from livekit import api, rtc
@@ -165,4 +164,4 @@ async def main():
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    session.run(main)

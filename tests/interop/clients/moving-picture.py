@@ -82,4 +82,4 @@ async def main():
     await asyncio.wait_for(asyncio.gather(alice.disconnect(), bob.disconnect()), 15)
 
 
-asyncio.run(main())
+session.run(main)

@@ -1,7 +1,12 @@
-"""What every Python client needs: arguments of a connection, tokens, room options."""
+"""What every Python client needs: arguments of a connection, tokens, room options, a word about where it hangs."""
 
 import argparse
+import asyncio
+import faulthandler
 import logging
+import os
+import signal
+import sys
 
 from livekit import api, rtc
 
@@ -39,3 +44,26 @@ def options(args, **more):
     if args.single_pc != "default":
         o.single_peer_connection = args.single_pc == "on"
     return o
+
+
+def run(main):
+    """Runs main() and ends with its status; where it hangs, SIGTERM has it say in which task, SIGABRT in which call."""
+
+    async def watched():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, show_tasks)
+        return await main()
+
+    faulthandler.enable()
+    sys.exit(asyncio.run(watched()))
+
+
+def show_tasks():
+    """A line for each task: where each of the coroutines stands that wait for each other in it."""
+    for task in asyncio.all_tasks():
+        waits, places = task.get_coro(), []
+        while frame := getattr(waits, "cr_frame", None):
+            places.append(f"{frame.f_code.co_name}:{frame.f_lineno}")
+            waits = waits.cr_await
+        print(" ".join(places), file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(1)

@@ -13,7 +13,7 @@ export class Skip extends Error {}
 
 export class Test {
   constructor(definition, out, isolated) {
-    Object.assign(this, { definition, out, isolated, problems: [], figures: {}, closers: [] });
+    Object.assign(this, { definition, out, isolated, problems: [], figures: {}, closers: [], start: Date.now() });
     this.logFile = path.join(out, 'case.log');
   }
 
@@ -91,26 +91,29 @@ export class Test {
 
   /**
    * Runs a client program to its end. Its output goes to OUT/NAME.out and .err; the last thing on
-   * its standard output is JSON, which is answered together with the exit code.
+   * its standard output is JSON, which is answered together with the exit code. One that does not end is ended five
+   * seconds before the case is, or after `limit` ms: asked first, so that it can say where it hangs.
    */
-  async client(name, command, args, limit = 120_000) {
+  async client(name, command, args, limit = this.definition.timeout * 1000 - 5000 - (Date.now() - this.start)) {
     const [out, err] = ['out', 'err'].map((end) => path.join(this.out, `${name}.${end}`));
     const fds = [out, err].map((file) => fs.openSync(file, 'w'));
     const child = spawn(command, args, { stdio: ['ignore', ...fds] });
     fds.forEach((fd) => fs.closeSync(fd));
     this.closing(child, () => child.kill('SIGKILL'));
-    const timer = setTimeout(() => child.kill('SIGKILL'), limit);
+    const timers = ['SIGTERM', 'SIGABRT', 'SIGKILL'].map((signal, i) => setTimeout(() => child.kill(signal), limit + i * 1000));
     const code = await new Promise((resolve, reject) => {
       child.on('error', reject);
       child.on('exit', (c, signal) => resolve(c ?? signal));
     });
-    clearTimeout(timer);
+    timers.forEach(clearTimeout);
     // rtc-node logs to standard output too, also after the last word.
     const lines = fs.readFileSync(out, 'utf8').split('\n');
     const text = lines.filter((line) => !/^\{"level":\d+,/.test(line)).join('\n').trim();
     const json = parsed(text) ?? parsed(text.slice(text.lastIndexOf('\n{') + 1));
-    if (!json) this.log(`${name} ended with ${code}: ${fs.readFileSync(err, 'utf8').slice(-1500)}`);
-    return { code, json };
+    if (json) return { code, json };
+    const said = fs.readFileSync(err, 'utf8').trim();
+    this.log(`${name} ended with ${code}: ${said.slice(-1500)}`);
+    return { code, said: said.split('\n').slice(-40).join(' | ') };
   }
 
   /** Ends everything, the last started first. */
