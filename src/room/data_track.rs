@@ -359,6 +359,23 @@ impl Room {
         }
     }
 
+    /// The clients of those who get somebody's data tracks have forgotten what these were.
+    pub(super) fn name_data_tracks_again(&mut self, publisher: Seat) {
+        let Some(publisher) = self.participant(publisher) else {
+            return;
+        };
+        let published = &publisher.data_tracks.published;
+        let getting = self.participants.values().filter(|other| {
+            let gets =
+                |track: &DataTrackInfo| other.data_tracks.subscribed.contains_key(&track.sid);
+            published.values().any(gets)
+        });
+        let seats: Vec<Seat> = getting.map(|other| other.seat).collect();
+        for seat in seats {
+            self.tell_data_track_handles(seat);
+        }
+    }
+
     fn end_data_track(&mut self, sid: &str) {
         let subscribers = self
             .participants

@@ -653,6 +653,7 @@ impl Room {
                 self.stop_down(now, other, &sid);
             }
         }
+        self.name_data_tracks_again(publisher);
     }
 
     /// A participant is gone: all subscriptions to its tracks end.

@@ -3,7 +3,9 @@
 use super::backup_codec::Stage;
 use super::calls::{JOIN, offer};
 use super::*;
+use crate::protocol::livekit::data_track_subscriber_handles::PublishedDataTrack;
 use crate::protocol::livekit::{BackupCodecPolicy, DataPacket, UserPacket, data_packet};
+use std::collections::HashMap;
 
 fn user(text: &str) -> DataPacket {
     let packet = UserPacket {
@@ -343,6 +345,13 @@ pub(super) fn pose() -> signal_request::Message {
     })
 }
 
+fn handles(said: Vec<signal_response::Message>) -> Option<HashMap<u32, PublishedDataTrack>> {
+    said.into_iter().find_map(|message| match message {
+        signal_response::Message::DataTrackSubscriberHandles(handles) => Some(handles.sub_handles),
+        _ => None,
+    })
+}
+
 #[test]
 fn a_data_track_reaches_its_subscribers_under_their_own_handles() {
     let mut lab = Lab::new();
@@ -355,16 +364,7 @@ fn a_data_track_reaches_its_subscribers_under_their_own_handles() {
     lab.commands.clear();
     lab.request(alice, pose());
     assert_eq!(lab.kinds(alice), ["data_track", "update"]);
-    let handles = lab
-        .heard(bob)
-        .into_iter()
-        .find_map(|message| match message {
-            signal_response::Message::DataTrackSubscriberHandles(handles) => {
-                Some(handles.sub_handles)
-            }
-            _ => None,
-        });
-    let handles = handles.expect("handles");
+    let handles = handles(lab.heard(bob)).expect("handles");
     let (handle, track) = handles.iter().next().unwrap();
     assert_eq!(track.publisher_identity, "alice");
     let mut packet = vec![0x18, 0, 0, 9, 0, 1, 0, 1, 0, 0, 0, 1];
@@ -378,6 +378,22 @@ fn a_data_track_reaches_its_subscribers_under_their_own_handles() {
     assert_eq!(sent[0].0, [to]);
     packet[2..4].copy_from_slice(&(*handle as u16).to_be_bytes());
     assert_eq!(sent[0].1, packet);
+}
+
+#[test]
+fn a_data_track_of_somebody_shown_again_is_named_again() {
+    let mut lab = Lab::new();
+    let alice = lab.join("alice");
+    let bob = lab.join("bob");
+    lab.request(alice, pose());
+    let before = handles(lab.heard(bob)).expect("handles");
+    lab.permit("alice", |permission| permission.hidden = true);
+    lab.heard(bob);
+    lab.permit("alice", |permission| permission.hidden = false);
+    let said = lab.heard(bob);
+    let kinds: Vec<_> = said.iter().map(kind).collect();
+    assert_eq!(kinds, ["update", "handles"]);
+    assert_eq!((before.len(), handles(said)), (1, Some(before)));
 }
 
 #[test]
