@@ -1,5 +1,5 @@
 //! No input of a peer makes a parser panic: every parser over a seeded corpus of random bytes and of valid inputs with
-//! bytes changed, cut and repeated.
+//! bytes changed, cut and repeated, up to a datagram of the same byte.
 
 use parlor::hostile;
 use parlor::ids::Ssrc;
@@ -24,7 +24,7 @@ fn case(random: &mut Random, valid: &[Vec<u8>]) -> Vec<u8> {
             break;
         }
         let at = below(bytes.len());
-        match below(6) {
+        match below(7) {
             0 => bytes.truncate(at),
             1 => bytes.insert(at, below(256) as u8),
             2 => bytes[at] = 0xff,
@@ -32,6 +32,10 @@ fn case(random: &mut Random, valid: &[Vec<u8>]) -> Vec<u8> {
             4 => {
                 let again = bytes[at..].to_vec();
                 bytes.extend(again);
+            }
+            5 => {
+                let byte = [0, 0xff, bytes[at]][below(3)];
+                bytes.splice(at..at, std::iter::repeat_n(byte, below(1_400)));
             }
             _ => bytes[at] = below(256) as u8,
         }

@@ -21,13 +21,13 @@ pub fn facts(payload: &[u8]) -> Av1Facts {
         return Av1Facts::default();
     };
     let starts_obu = head & 0x80 == 0;
-    let count = (head >> 4) & 3;
+    let count = usize::from((head >> 4) & 3);
     let mut facts = Av1Facts {
         starts_obu,
         key_frame: starts_obu && head & 0x08 != 0,
         ..Av1Facts::default()
     };
-    let mut index = 0;
+    let mut index = 0_usize;
     let mut layered = false;
     while !rest.is_empty() {
         index += 1;
@@ -106,5 +106,15 @@ mod tests {
     fn a_length_beyond_the_payload_ends_it() {
         assert!(!facts(&[0x20, 9, 0x08, 0]).key_frame);
         assert!(!facts(&[0x00, 0x80, 0x80, 0x80, 0x08]).key_frame);
+    }
+
+    #[test]
+    fn elements_may_be_many_and_empty() {
+        // A sequence header after more than a byte can count, and one that an element's length hides.
+        for (tail, is_key) in [([1, 0x08], true), ([2, 0x08], false)] {
+            let mut payload = vec![0; 300];
+            payload.extend(tail);
+            assert_eq!(facts(&payload).key_frame, is_key);
+        }
     }
 }
