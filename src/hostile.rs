@@ -2,6 +2,7 @@
 //! reads everything that the parser found, and checks what must hold for any input.
 
 use crate::config::Keys;
+use crate::media::channels::script;
 use crate::media::codec::{self, dependency, red, vp8};
 use crate::negotiate::{self, Negotiator, Role, Setup};
 use crate::plan::{Codec, Extensions, Fingerprint, Format, IceCredentials};
@@ -11,6 +12,7 @@ use crate::rtp::rtcp::{self, Feedback, XrBlock};
 use crate::rtp::{ExtensionWriter, Found, Header, extension};
 use crate::secret::Secret;
 use std::collections::HashMap;
+use std::time::Instant;
 
 /// An RTP packet: header, extensions, payload.
 pub fn parse_rtp_bytes(data: &[u8]) {
@@ -174,6 +176,11 @@ pub fn parse_sdp_bytes(data: &[u8]) {
         let answered = answer.sdp.matches("\r\nm=").count();
         assert!(answered >= sections, "{answered} of {sections} sections");
     }
+}
+
+/// What a peer does with an association of data channels, step by step.
+pub fn play_association_bytes(data: &[u8]) {
+    script::play(Instant::now(), data);
 }
 
 /// A trickled candidate.

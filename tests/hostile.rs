@@ -163,6 +163,31 @@ fn offers_and_candidates() {
 }
 
 #[test]
+fn associations() {
+    // A message in one chunk, what comes beyond a gap, acknowledgements, a stream that is given up or reset.
+    let data = [
+        4, 5, 0, 3, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 53, 1, 2, 3, 4,
+    ];
+    let beyond = [
+        4, 5, 0, 3, 0, 20, 0, 0, 0, 3, 0, 1, 0, 0, 0, 0, 0, 53, 1, 2, 3, 4,
+    ];
+    let sack = [
+        1, 200, 4, 5, 3, 0, 0, 20, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 0, 3,
+    ];
+    let forward = [4, 3, 192, 0, 0, 12, 0, 0, 0, 1, 0, 1, 0, 1];
+    let reset = [
+        4, 6, 130, 0, 0, 22, 0, 13, 0, 18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0,
+    ];
+    let valid: Vec<Vec<u8>> = [
+        [&[0][..], &data, &beyond, &[0, 30, 2]].concat(),
+        [&[1][..], &sack, &forward, &[0, 100], &reset, &data].concat(),
+    ]
+    .to_vec();
+    // Each needs two associations and what they do with each other.
+    run_cases(2_000, 10, &valid, hostile::play_association_bytes);
+}
+
+#[test]
 fn signalling() {
     let valid = [
         vec![

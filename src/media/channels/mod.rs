@@ -10,6 +10,7 @@
 
 mod dcep;
 mod guard;
+pub mod script;
 
 #[cfg(test)]
 mod tests;

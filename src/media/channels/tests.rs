@@ -1,5 +1,6 @@
 //! Two associations without DTLS between them: who dials, who wins, and what a hostile peer can do.
 
+use super::script::sign;
 use super::*;
 use crate::random::Random;
 
@@ -55,19 +56,6 @@ impl Pair {
     fn is_open(&self, end: usize, channel: Channel) -> bool {
         self.events[end].contains(&ChannelEvent::Open(channel))
     }
-}
-
-/// CRC-32C (RFC 9260 appendix A) into its place, little end first.
-fn sign(packet: &mut [u8]) {
-    packet[8..12].fill(0);
-    let mut crc = u32::MAX;
-    for byte in &*packet {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = crc >> 1 ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
-        }
-    }
-    packet[8..12].copy_from_slice(&(!crc).to_le_bytes());
 }
 
 #[test]
