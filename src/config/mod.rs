@@ -389,6 +389,8 @@ pub struct Limits {
     pub max_data_blobs_size: usize,
     /// Bytes of one signalling message, inflated.
     pub signal_message_size: usize,
+    /// Bytes of one message of an agent's worker.
+    pub agent_message_size: usize,
 }
 
 /// Webhooks: what is told to whom, signed by which key.
@@ -475,6 +477,7 @@ impl Default for Limits {
             max_data_blob_key_length: 256,
             max_data_blobs_size: 64_000,
             signal_message_size: 2 * 1024 * 1024,
+            agent_message_size: 2 * 1024 * 1024,
         }
     }
 }

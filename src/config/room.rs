@@ -6,6 +6,9 @@ use crate::options::yaml::Value;
 use crate::plan::Codec;
 use std::time::Duration;
 
+/// Bytes of the largest message that any setting allows: half of what a client may send at once.
+const MAX_MESSAGE_SIZE: usize = 4 << 20;
+
 pub(crate) fn room(reader: &mut Reader<'_>) -> Room {
     let default = Room::default();
     let path = "room.room_configurations";
@@ -117,11 +120,26 @@ pub(crate) fn limits(reader: &mut Reader<'_>) -> Limits {
             default.max_data_blob_key_length,
         ),
         max_data_blobs_size: size("max_data_blobs_size", default.max_data_blobs_size),
-        signal_message_size: size("signal_message_size_limit", default.signal_message_size),
+        signal_message_size: bounded(size(
+            "signal_message_size_limit",
+            default.signal_message_size,
+        )),
+        agent_message_size: bounded(size(
+            "agent_signal_message_size_limit",
+            default.agent_message_size,
+        )),
         num_tracks: tracks(reader),
         bytes_per_sec: bytes_per_second(reader),
         subscription_limit_video: reader.count("limit.subscription_limit_video", 0),
         subscription_limit_audio: reader.count("limit.subscription_limit_audio", 0),
+    }
+}
+
+/// LiveKit takes 0 for "no limit"; there is one.
+fn bounded(size: usize) -> usize {
+    match size {
+        0 => MAX_MESSAGE_SIZE,
+        size => size.min(MAX_MESSAGE_SIZE),
     }
 }
 

@@ -603,3 +603,16 @@ fn rooms_and_limits_take_what_is_said() {
     assert_eq!(config.log.level, tracing::Level::WARN);
     assert!(config.log.json);
 }
+
+#[test]
+fn the_size_of_messages_has_a_limit_even_where_none_is_wanted() {
+    let sizes = |yaml: &str| {
+        let limits = good(yaml).limits;
+        (limits.signal_message_size, limits.agent_message_size)
+    };
+    assert_eq!(sizes(""), (2 << 20, 2 << 20));
+    let said = "limit: {signal_message_size_limit: 1024, agent_signal_message_size_limit: 2048}\n";
+    assert_eq!(sizes(said), (1024, 2048));
+    let none = "limit: {signal_message_size_limit: 0, agent_signal_message_size_limit: 99000000}\n";
+    assert_eq!(sizes(none), (4 << 20, 4 << 20));
+}

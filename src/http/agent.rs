@@ -7,6 +7,7 @@ use crate::agent::{Link, Up};
 use crate::clock::Clock;
 use crate::http::App;
 use crate::http::front::Granted;
+use crate::http::session::{FLUSH, drain, is_too_large};
 use crate::protocol::livekit::{
     ServerMessage, WorkerMessage, WorkerPong, server_message, worker_message,
 };
@@ -31,8 +32,6 @@ const SILENCE: Duration = Duration::from_secs(35);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Frames that are no messages; they are ignored up to here.
 const MAX_MALFORMED: u32 = 100;
-/// Bytes of a message (livekit 1.13.5 `limit.agent_signal_message_size_limit`).
-const MAX_MESSAGE: usize = 2 << 20;
 /// The library's own buffers are 128 kB each way.
 const BUFFER: usize = 4 * 1024;
 
@@ -53,8 +52,8 @@ pub(super) async fn connect(
     let upgrade = upgrade
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
-        .max_message_size(MAX_MESSAGE)
-        .max_frame_size(MAX_MESSAGE);
+        .max_message_size(app.limits.agent_message_size)
+        .max_frame_size(app.limits.agent_message_size);
     upgrade.on_upgrade(move |socket| async move {
         let own = Arc::clone(&app);
         app.tasks.spawn("agent worker", async move {
@@ -78,6 +77,7 @@ async fn run(app: &App, mut socket: WebSocket, api_key: String) {
     match end {
         End::Closed => close(&mut socket, close_code::NORMAL).await,
         End::Malformed => close(&mut socket, close_code::POLICY).await,
+        End::TooLarge => close(&mut socket, close_code::SIZE).await,
         End::Gone => {}
     }
 }
@@ -91,6 +91,8 @@ enum End {
     Gone,
     /// Too many frames that are no messages.
     Malformed,
+    /// A message that is too large.
+    TooLarge,
 }
 
 async fn pump(socket: &mut WebSocket, mut link: Link, up: &Up, clock: Clock) -> End {
@@ -106,8 +108,10 @@ async fn pump(socket: &mut WebSocket, mut link: Link, up: &Up, clock: Clock) -> 
                 None => return End::Closed,
             },
             frame = socket.next() => {
-                let Some(Ok(frame)) = frame else {
-                    return End::Gone;
+                let frame = match frame {
+                    Some(Ok(frame)) => frame,
+                    Some(Err(error)) if is_too_large(&error) => return End::TooLarge,
+                    Some(Err(_)) | None => return End::Gone,
                 };
                 heard = Instant::now();
                 let message = match &frame {
@@ -180,5 +184,7 @@ async fn close(socket: &mut WebSocket, code: u16) {
         reason: Utf8Bytes::default(),
     };
     let goodbye = socket.send(Message::Close(Some(frame)));
-    drop(timeout(Duration::from_millis(250), goodbye).await);
+    if matches!(timeout(FLUSH, goodbye).await, Ok(Ok(()))) {
+        drain(socket).await;
+    }
 }

@@ -29,6 +29,9 @@ use tokio::sync::oneshot;
 /// Clients give up a connect after 15 s (JS) or 5 s (Rust).
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Bytes of a message that is read to its end at any rate, however small the limit.
+const READ_WHOLE: usize = 64 * 1024;
+
 /// tungstenite's own buffers are 128 kB each way, for every idle participant. It doubles the one it reads into.
 const READ_BUFFER: usize = 2 * 1024;
 const WRITE_BUFFER: usize = 4 * 1024;
@@ -130,8 +133,8 @@ fn upgrade_to(
 ) -> Response {
     let limit = app.limits.signal_message_size;
     // The library cuts the connection at its limit. What is only somewhat too large is read, so that the client can be
-    // told why its session ends.
-    let cut = limit.saturating_mul(2);
+    // told why its session ends, whatever else it has sent by then.
+    let cut = limit.saturating_mul(2).max(READ_WHOLE);
     let (opened, socket) = oneshot::channel::<WebSocket>();
     let form = session::Form::new(starts_in_json);
     let clock = app.clock;

@@ -357,7 +357,7 @@ async fn a_join_that_is_refused_is_a_status_and_no_websocket() {
         let stream = TcpStream::connect(address).await.unwrap();
         let request = format!("ws://{address}/rtc{query}");
         let refused = tokio_tungstenite::client_async(request, stream).await;
-        let Err(tokio_tungstenite::tungstenite::Error::Http(response)) = refused else {
+        let Err(tungstenite::Error::Http(response)) = refused else {
             panic!("{refused:?}");
         };
         assert_eq!(response.status(), status);

@@ -84,6 +84,18 @@ async fn only_a_token_for_agents_opens_the_door() {
 }
 
 #[tokio::test]
+async fn a_worker_s_message_that_is_too_large_is_closed_with_1009() {
+    let server = Server::start("limit: {agent_signal_message_size_limit: 1024}\n", |_| {});
+    let mut worker = server.worker().await;
+    let large = Message::Binary(vec![0; 4096].into());
+    worker.send(large).await.unwrap();
+    let Some(Message::Close(Some(close))) = frame(&mut worker).await else {
+        panic!("a goodbye");
+    };
+    assert_eq!(u16::from(close.code), 1009);
+}
+
+#[tokio::test]
 async fn a_worker_is_asked_for_a_room_and_its_agent_gets_in() {
     let server = Server::start("", |_| {});
     let mut worker = server.worker().await;

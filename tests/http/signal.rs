@@ -456,17 +456,30 @@ async fn nonsense_is_ignored_and_a_flood_is_closed() {
 
 #[tokio::test]
 async fn a_frame_that_is_too_large_is_closed_with_1009() {
-    let server = Server::start("", |_| {});
-    let (mut alice, _) = server.join("alice").await;
-    let large = Message::Binary(vec![0; (2 << 20) + 1].into());
-    alice.0.send(large).await.unwrap();
-    let mut code = None;
-    while let Ok(Some(Ok(frame))) = timeout(PATIENCE, alice.0.next()).await {
-        if let Message::Close(close) = frame {
-            code = close.map(|close| u16::from(close.code));
-        }
+    let small = "limit: {signal_message_size_limit: 1024}\n";
+    for (yaml, size) in [
+        ("", (2 << 20) + 1),
+        ("", 9 << 20),
+        (small, 4096),
+        (small, 1 << 20),
+    ] {
+        let server = Server::start(yaml, |_| {});
+        let (alice, _) = server.join("alice").await;
+        let (mut to, mut from) = alice.0.split();
+        let listening = async {
+            let mut code = None;
+            while let Ok(Some(Ok(frame))) = timeout(PATIENCE, from.next()).await {
+                if let Message::Close(close) = frame {
+                    code = close.map(|close| u16::from(close.code));
+                }
+            }
+            code
+        };
+        // The server stops reading what is far too large; then sending fails.
+        let large = Message::Binary(vec![0; size].into());
+        let (_, code) = tokio::join!(to.send(large), listening);
+        assert_eq!(code, Some(1009), "{size} bytes, {yaml}");
     }
-    assert_eq!(code, Some(1009));
 }
 
 #[tokio::test]

@@ -16,6 +16,9 @@ use crate::protocol::livekit::{Pong, SignalRequest, signal_request, signal_respo
 use crate::protocol::signal::{self, Encoded, FrameFault};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use futures_util::{FutureExt, SinkExt, Stream, StreamExt, stream};
+use std::error::Error;
+use std::future::pending;
+use std::iter::successors;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +37,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For what is queued when the room closes (livekit `responseFlushTimeout`), and again for the client's own close:
 /// data that arrives at a closed socket would make the kernel discard what is still on its way.
-const FLUSH: Duration = Duration::from_millis(250);
+pub(super) const FLUSH: Duration = Duration::from_millis(250);
 
 /// Requests a second that a client may send in the long run, and at once. Busy clients send about ten.
 const RATE: f64 = 500.0;
@@ -144,10 +147,35 @@ pub(super) async fn run(
         reason: Utf8Bytes::default(),
     }));
     if matches!(timeout(FLUSH, sink.send(close)).await, Ok(Ok(()))) {
-        let rest = async { while let Some(Ok(_)) = frames.next().await {} };
-        // Whether the client said goodbye in time makes no difference.
-        drop(timeout(FLUSH, rest).await);
+        drain(&mut frames).await;
     }
+}
+
+/// Waits for the client's goodbye after ours, for a while: a socket that is closed with something unread takes back what
+/// it has sent.
+pub(super) async fn drain<S, E>(frames: &mut S)
+where
+    S: Stream<Item = Result<Message, E>> + Unpin,
+    E: Error + 'static,
+{
+    let rest = async {
+        while let Some(frame) = frames.next().await {
+            if frame.is_err_and(|error| is_too_large(&error)) {
+                // The library reads no further. The client gets its time.
+                pending::<()>().await;
+            }
+        }
+    };
+    // Whether the client said goodbye in time makes no difference.
+    drop(timeout(FLUSH, rest).await);
+}
+
+/// Whether a WebSocket has met a frame beyond what it was told to read.
+pub(super) fn is_too_large(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = successors(Some(error), |error: &&'_ (dyn Error + 'static)| {
+        (*error).source()
+    });
+    causes.any(|cause| matches!(cause.downcast_ref(), Some(tungstenite::Error::Capacity(_))))
 }
 
 /// Client to room.
@@ -167,10 +195,12 @@ impl Reader<'_> {
     async fn run<S, E>(&mut self, frames: &mut S) -> End
     where
         S: Stream<Item = Result<Message, E>> + Unpin,
+        E: Error + 'static,
     {
         loop {
             let frame = match timeout(SILENCE, frames.next()).await {
                 Err(_) => return End::Silent,
+                Ok(Some(Err(error))) if is_too_large(&error) => return End::TooLarge,
                 Ok(None | Some(Err(_))) => return End::Gone,
                 Ok(Some(Ok(frame))) => frame,
             };
