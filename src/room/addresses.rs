@@ -18,13 +18,13 @@ pub(super) fn allowed(
     preference: Option<Preference>,
 ) -> Arc<[LocalCandidate]> {
     match preference {
-        // Relays are the client's to find; nothing of ours is to be tried.
-        Some(Preference::Tcp | Preference::Tls) => candidates
+        Some(Preference::Tcp) => candidates
             .iter()
             .copied()
             .filter(|candidate| candidate.proto == Proto::Tcp)
             .collect(),
-        None => candidates,
+        // A relay reaches us by UDP, and the client is told to use nothing else.
+        Some(Preference::Tls) | None => candidates,
     }
 }
 
@@ -99,4 +99,27 @@ fn trickled(connection: &Connection, candidates: &[LocalCandidate]) -> Vec<Trick
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_is_told_our_udp_addresses_and_tcp_alone_is_tcp_alone() {
+        let candidates: Arc<[LocalCandidate]> = [Proto::Udp, Proto::Tcp]
+            .map(|proto| LocalCandidate {
+                proto,
+                address: ([192, 0, 2, 1], 7882).into(),
+                preference: 1,
+            })
+            .into();
+        let protos = |preference| -> Vec<Proto> {
+            let told = allowed(Arc::clone(&candidates), preference);
+            told.iter().map(|candidate| candidate.proto).collect()
+        };
+        assert_eq!(protos(Some(Preference::Tcp)), [Proto::Tcp]);
+        assert_eq!(protos(Some(Preference::Tls)), [Proto::Udp, Proto::Tcp]);
+        assert_eq!(protos(None), [Proto::Udp, Proto::Tcp]);
+    }
 }
