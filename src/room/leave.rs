@@ -8,19 +8,63 @@ use crate::plan::{Channel, Command, Proto};
 use crate::protocol::livekit::{
     DisconnectReason, LeaveRequest, leave_request, participant_info, signal_response,
 };
+use crate::protocol::signal::Encoded;
 use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How long after a goodbye without a reason its answer goes out, if the client is still there then.
+const LATE_GOODBYE: Duration = Duration::from_millis(100);
 
 impl Room {
     /// The client says goodbye; it gets its `leave` back (livekit.md 14). It may give these reasons; what the server
     /// alone can know, that it was replaced above all, it cannot say (livekit 1.13.5 `signalhandler.go`).
+    ///
+    /// Whoever gives no reason gets its `leave` a little later: the SDK for Go says goodbye so before it joins anew, then
+    /// closes its WebSocket, and takes an answer in between for the end of everything (`engine.go`, `OnLeave`).
     pub(super) fn handle_leave(&mut self, now: Now, seat: Seat, leave: &LeaveRequest) {
         let reason = match leave.reason() {
+            DisconnectReason::UnknownReason => {
+                let participant = self.participants.get_mut(&seat);
+                if let Some(session) = participant.and_then(|p| p.session.take()) {
+                    self.sessions.remove(&session);
+                    self.goodbyes.push_back((now.at + LATE_GOODBYE, session));
+                }
+                return self.discard(now, seat, DisconnectReason::ClientInitiated);
+            }
             reason @ (DisconnectReason::AgentError
             | DisconnectReason::UserRejected
             | DisconnectReason::UserUnavailable) => reason,
             _ => DisconnectReason::ClientInitiated,
         };
         self.remove(now, seat, reason);
+    }
+
+    /// Answers those who have gone without a reason.
+    pub(super) fn say_goodbyes_if_due(&mut self, now: Now) {
+        while self.goodbyes.front().is_some_and(|(at, _)| *at <= now.at) {
+            self.say_goodbye();
+        }
+    }
+
+    /// Answers all of them, at the end of the room.
+    pub(super) fn say_goodbyes(&mut self) {
+        while !self.goodbyes.is_empty() {
+            self.say_goodbye();
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        let Some((_, session)) = self.goodbyes.pop_front() else {
+            return;
+        };
+        let leave = LeaveRequest {
+            reason: DisconnectReason::ClientInitiated as i32,
+            ..Default::default()
+        };
+        let message = Encoded::new(signal_response::Message::Leave(leave));
+        self.outputs
+            .push_back(Output::Signal(session, message.into()));
+        self.outputs.push_back(Output::Close(session));
     }
 
     /// A session's WebSocket is gone.
@@ -305,6 +349,13 @@ impl Room {
             return;
         };
         self.fault(Fault::DataChannelStuck);
+        if let Some(participant) = self.participant(seat) {
+            tracing::info!(
+                room = self.info.name,
+                identity = participant.identity.as_str(),
+                "told to join anew: its connection is too slow for the messages sent to it, 4 MB of them wait"
+            );
+        }
         self.make_rejoin(now, seat, DisconnectReason::UnknownReason);
     }
 }

@@ -217,6 +217,8 @@ pub struct Room {
     guests: BTreeMap<ForwardId, Seat>,
     cache: data::JoinerCache,
     departed: resume::Departed,
+    /// Sessions of those who have left without a reason, and when each is answered; in this order.
+    goodbyes: VecDeque<(Instant, SessionId)>,
     speakers: speakers::Speakers,
     qualities: quality::Qualities,
     preferences: HashMap<Identity, participant::Preference>,
@@ -281,6 +283,7 @@ impl Room {
             guests: BTreeMap::new(),
             cache: data::JoinerCache::default(),
             departed: resume::Departed::default(),
+            goodbyes: VecDeque::new(),
             speakers: speakers::Speakers::default(),
             qualities: quality::Qualities::default(),
             preferences: HashMap::new(),
@@ -420,6 +423,7 @@ impl Room {
             .chain(self.speakers.next_timeout())
             .chain(self.qualities.next_timeout())
             .chain(self.rpcs.next_timeout())
+            .chain(self.goodbyes.front().map(|(at, _)| *at))
             .min()
     }
 
@@ -444,6 +448,7 @@ impl Room {
         self.tell_speakers_if_due(now);
         self.tell_qualities_if_due(now);
         self.expire_rpcs(now);
+        self.say_goodbyes_if_due(now);
     }
 
     /// A request of a client.

@@ -46,6 +46,7 @@ impl Room {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
+        self.say_goodbyes();
         let room = self.whole();
         self.hook(now, "room_finished", room, None, None);
         self.agents_of_end();

@@ -167,6 +167,26 @@ fn a_client_cannot_leave_with_a_reason_of_the_server_and_stay_listed_with_the_ot
 }
 
 #[test]
+fn a_client_that_leaves_without_a_reason_has_time_to_go_before_it_is_answered() {
+    let (mut lab, watcher, alice) = watched(Lab::new(), 17);
+    lab.heard(alice);
+    lab.request(alice, leave());
+    assert!(lab.heard(alice).is_empty() && lab.closed.is_empty());
+    lab.wait(Duration::from_millis(100));
+    assert_eq!(lab.kinds(alice), ["leave"]);
+    assert_eq!(lab.closed, [alice]);
+    lab.wait(Duration::from_secs(6));
+    let told = ("alice".to_owned(), DisconnectReason::ClientInitiated);
+    assert_eq!(farewells(&mut lab, watcher), [told]);
+    // The end of the room does not wait for that.
+    lab.request(watcher, leave());
+    lab.room.shut_down(lab.now);
+    lab.drain();
+    assert_eq!(lab.kinds(watcher), ["leave"]);
+    assert_eq!(lab.closed, [alice, watcher]);
+}
+
+#[test]
 fn a_client_that_leaves_gets_its_leave_back_and_the_others_a_farewell() {
     let mut lab = Lab::new();
     let alice = lab.join("alice");

@@ -662,8 +662,9 @@ impl World {
             room.ups.len(),
             room.downs.len(),
             room.mirrors.len(),
+            room.goodbyes.len(),
         ];
-        assert_eq!(left, [0; 7]);
+        assert_eq!(left, [0; 8]);
     }
 }
 
