@@ -7,7 +7,7 @@ use crate::agent::{Link, Up};
 use crate::clock::Clock;
 use crate::http::App;
 use crate::http::front::Granted;
-use crate::http::session::{FLUSH, drain, is_too_large};
+use crate::http::session::{FLUSH, await_goodbye, is_too_large};
 use crate::protocol::livekit::{
     ServerMessage, WorkerMessage, WorkerPong, server_message, worker_message,
 };
@@ -185,6 +185,6 @@ async fn close(socket: &mut WebSocket, code: u16) {
     };
     let goodbye = socket.send(Message::Close(Some(frame)));
     if matches!(timeout(FLUSH, goodbye).await, Ok(Ok(()))) {
-        drain(socket).await;
+        await_goodbye(socket, code == close_code::SIZE).await;
     }
 }

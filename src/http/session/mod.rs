@@ -6,8 +6,8 @@
 //! says [`Gone`](crate::hub::Inbound::Gone), and the room judges.
 //!
 //! It ends when the room closes it (code 1000, what was queued goes out first, for at most 250 ms), when the client
-//! closes or vanishes, or when the client is unbearable (code 1008, or 1009 for a frame that is too large). Followed is
-//! livekit 1.13.5 `pkg/service/{wsprotocol,rtcservice}.go`.
+//! closes or vanishes, or when the client is unbearable (code 1008, or 1009 for a frame that is somewhat too large).
+//! Followed is livekit 1.13.5 `pkg/service/{wsprotocol,rtcservice}.go`.
 
 use crate::clock::Clock;
 use crate::http::signal::Attached;
@@ -93,6 +93,8 @@ enum End {
     Stuck,
     /// A frame that is too large.
     TooLarge,
+    /// A frame so large that it was not read.
+    Unread,
 }
 
 /// Runs a session to its end. `limit` is the size of a request in bytes.
@@ -139,7 +141,7 @@ pub(super) async fn run(
             return;
         }
         End::Closed => close_code::NORMAL,
-        End::Flood | End::Malformed => close_code::POLICY,
+        End::Flood | End::Malformed | End::Unread => close_code::POLICY,
         End::TooLarge => close_code::SIZE,
     };
     let close = Message::Close(Some(CloseFrame {
@@ -147,23 +149,20 @@ pub(super) async fn run(
         reason: Utf8Bytes::default(),
     }));
     if matches!(timeout(FLUSH, sink.send(close)).await, Ok(Ok(()))) {
-        drain(&mut frames).await;
+        await_goodbye(&mut frames, end == End::Unread).await;
     }
 }
 
-/// Waits for the client's goodbye after ours, for a while: a socket that is closed with something unread takes back what
-/// it has sent.
-pub(super) async fn drain<S, E>(frames: &mut S)
+/// Gives a client that was told goodbye a while for its own: a socket that is closed with something unread takes back
+/// what it has sent. `unread`: the library has ended its reading.
+pub(super) async fn await_goodbye<S, E>(frames: &mut S, unread: bool)
 where
     S: Stream<Item = Result<Message, E>> + Unpin,
-    E: Error + 'static,
 {
     let rest = async {
-        while let Some(frame) = frames.next().await {
-            if frame.is_err_and(|error| is_too_large(&error)) {
-                // The library reads no further. The client gets its time.
-                pending::<()>().await;
-            }
+        while let Some(Ok(_)) = frames.next().await {}
+        if unread {
+            pending::<()>().await;
         }
     };
     // Whether the client said goodbye in time makes no difference.
@@ -200,7 +199,7 @@ impl Reader<'_> {
         loop {
             let frame = match timeout(SILENCE, frames.next()).await {
                 Err(_) => return End::Silent,
-                Ok(Some(Err(error))) if is_too_large(&error) => return End::TooLarge,
+                Ok(Some(Err(error))) if is_too_large(&error) => return End::Unread,
                 Ok(None | Some(Err(_))) => return End::Gone,
                 Ok(Some(Ok(frame))) => frame,
             };
