@@ -24,18 +24,18 @@ const MAX_RESETS: u32 = 256;
 const WALKED: f64 = 8e6;
 
 /// Chunk types (RFC 9260 §3.2, RFC 3758, RFC 6525, RFC 8260).
-const DATA: u8 = 0;
+pub(super) const DATA: u8 = 0;
 const INIT: u8 = 1;
 const INIT_ACK: u8 = 2;
-const SACK: u8 = 3;
+pub(super) const SACK: u8 = 3;
 const HEARTBEAT: u8 = 4;
 const SHUTDOWN_ACK: u8 = 8;
 const COOKIE_ECHO: u8 = 10;
 const COOKIE_ACK: u8 = 11;
 const SHUTDOWN_COMPLETE: u8 = 14;
-const RECONFIG: u8 = 130;
-const FORWARD_TSN: u8 = 192;
-const I_FORWARD_TSN: u8 = 194;
+pub(super) const RECONFIG: u8 = 130;
+pub(super) const FORWARD_TSN: u8 = 192;
+pub(super) const I_FORWARD_TSN: u8 = 194;
 
 /// What to do with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -311,7 +311,8 @@ fn half(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([bytes[0], bytes[1]]))
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
+/// The four bytes at a place, the highest first.
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..at + 4)?;
     Some(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
 }

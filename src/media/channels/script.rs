@@ -1,17 +1,12 @@
 //! A peer that writes its packets by hand, as bytes tell it: what the fuzz target and `tests/hostile.rs` play against an
 //! association.
 
+use super::guard::{DATA, FORWARD_TSN, I_FORWARD_TSN, RECONFIG, SACK, word};
 use super::{COMMON_HEADER, ChannelEvent, Channels, MAX_MESSAGE};
 use crate::plan::Channel;
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
-/// Chunk types (RFC 9260 §3.2, RFC 3758, RFC 6525, RFC 8260) with sequence numbers that a packet must hit to be read.
-const DATA: u8 = 0;
-const SACK: u8 = 3;
-const RECONFIG: u8 = 130;
-const FORWARD_TSN: u8 = 192;
-const I_FORWARD_TSN: u8 = 194;
 /// The ports of both sides (RFC 8831 §5).
 const PORTS: [u8; 4] = [0x13, 0x88, 0x13, 0x88];
 
@@ -174,9 +169,4 @@ pub(super) fn sign(packet: &mut [u8]) {
         }
     }
     packet[8..12].copy_from_slice(&(!crc).to_le_bytes());
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    let bytes = bytes.get(at..at + 4)?;
-    Some(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
 }
