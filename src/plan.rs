@@ -486,6 +486,13 @@ pub enum Command {
         /// The message.
         payload: Bytes,
     },
+    /// Leaves what a peer sends on its data channels unread, so that it has to wait; or reads on.
+    HoldData {
+        /// The peer's transport.
+        id: TransportId,
+        /// From now on.
+        hold: bool,
+    },
     /// Pretends that a subscriber's network carries no more video than this; `None`: what it says itself counts.
     LimitBandwidth {
         /// The subscriber's transport.
@@ -530,6 +537,13 @@ pub enum Event {
         id: TransportId,
         /// The channel.
         channel: Channel,
+    },
+    /// A reliable channel holds more than 1 MB for its reader; or less than half of that again.
+    Behind {
+        /// The reader's transport.
+        id: TransportId,
+        /// From now on.
+        behind: bool,
     },
     /// A reliable channel holds more than 4 MB: the participant is too slow for its data.
     ChannelStuck {

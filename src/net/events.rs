@@ -167,6 +167,7 @@ fn is_replaced_by(earlier: &Event, later: &Event) -> bool {
             Event::Connected { .. } | Event::Disconnected { .. },
             Event::Connected { .. } | Event::Disconnected { .. },
         )
+        | (Event::Behind { .. }, Event::Behind { .. })
         | (Event::ChannelStuck { .. }, Event::ChannelStuck { .. })
         | (Event::Quality { .. }, Event::Quality { .. }) => true,
         (Event::ChannelOpen { channel: one, .. }, Event::ChannelOpen { channel: two, .. }) => {

@@ -23,6 +23,7 @@ use crate::ids::WorkerId;
 use crate::media::io::{Path, Socket};
 use crate::media::link::LinkMessage;
 use crate::media::plane::Plane;
+use crate::media::transport::HoldReason;
 use crate::plan::{Command, LocalCandidate, WorkerReport};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -277,6 +278,7 @@ impl Worker {
             | Command::OpenDown { .. }
             | Command::OpenMirror { .. }
             | Command::Report { .. }
+            | Command::HoldData { .. }
             | Command::SendData { .. }
             | Command::SetEvents { .. }
             | Command::SetMirror { .. }
@@ -340,7 +342,7 @@ impl Worker {
                 self.plane.handle_command(now, command, &mut self.tx);
                 self.load.set_transports(self.outlets.len());
             }
-            Request::Hold(id, hold) => self.plane.set_data_hold(id, hold),
+            Request::Hold(id, hold) => self.plane.set_data_hold(id, HoldReason::Room, hold),
         }
     }
 

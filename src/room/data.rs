@@ -1,6 +1,7 @@
 //! User data: chat, RPC, streams, transcriptions. Who gets a packet, what the server adds to it, what a newcomer
 //! still gets (livekit.md 3.11).
 
+use super::pacing::Pace;
 use super::participant::Participant;
 use super::{Fault, Now, Room, Seat};
 use crate::ids::{Identity, TransportId, WorkerId};
@@ -29,6 +30,8 @@ pub(super) struct Inbox {
     last_sequence: u32,
     /// Reliable data can be sent to it.
     ready: bool,
+    /// How it keeps up with that.
+    pub(super) pace: Pace,
     /// It gets what was sent after this.
     since: Instant,
 }
@@ -38,8 +41,14 @@ impl Inbox {
         Self {
             last_sequence: 0,
             ready: false,
+            pace: Pace::default(),
             since,
         }
+    }
+
+    /// Reliable data can be sent to it.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready
     }
 
     /// The newest `sequence` taken; a client that resumes sends again what came after it.
@@ -158,7 +167,28 @@ impl Room {
         };
         let payload = stamp(message, channel, &packet, participant, agent);
         let to = self.destination(&packet);
+        if channel == Channel::Reliable
+            && let Some(readers) = self.laggards(seat, &to)
+        {
+            self.hold_up(now, seat, id, readers);
+        }
         self.route_and_keep(now, Some(seat), channel, to, payload);
+    }
+
+    /// All for whom a message is, if each of them is behind.
+    fn laggards(&self, from: Seat, to: &Destination) -> Option<Vec<Seat>> {
+        let mut readers = Vec::new();
+        for participant in self.participants.values() {
+            let inbox = &participant.inbox;
+            if participant.seat == from || !inbox.ready || !to.includes(participant) {
+                continue;
+            }
+            if inbox.pace != Pace::Behind {
+                return None;
+            }
+            readers.push(participant.seat);
+        }
+        (!readers.is_empty()).then_some(readers)
     }
 
     fn route_and_keep(

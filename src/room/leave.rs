@@ -192,6 +192,7 @@ impl Room {
         self.qualities.forget(seat);
         let was_active = participant.is_active();
         self.fail_rpcs_of(seat);
+        self.forget_holds(seat);
         self.end_forwards(seat);
         self.forget_guest(participant);
         let replaced = reason == DisconnectReason::DuplicateIdentity;

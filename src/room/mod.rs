@@ -27,6 +27,7 @@ mod forwarding;
 mod join;
 mod leave;
 mod moving;
+mod pacing;
 mod participant;
 mod participants;
 mod permission;
@@ -216,6 +217,7 @@ pub struct Room {
     /// Participants of other rooms that this one has too.
     guests: BTreeMap<ForwardId, Seat>,
     cache: data::JoinerCache,
+    holds: pacing::Holds,
     departed: resume::Departed,
     /// Sessions of those who have left without a reason, and when each is answered; in this order.
     goodbyes: VecDeque<(Instant, SessionId)>,
@@ -282,6 +284,7 @@ impl Room {
             forwards: BTreeMap::new(),
             guests: BTreeMap::new(),
             cache: data::JoinerCache::default(),
+            holds: pacing::Holds::default(),
             departed: resume::Departed::default(),
             goodbyes: VecDeque::new(),
             speakers: speakers::Speakers::default(),
@@ -423,6 +426,7 @@ impl Room {
             .chain(self.speakers.next_timeout())
             .chain(self.qualities.next_timeout())
             .chain(self.rpcs.next_timeout())
+            .chain(self.holds.next_timeout())
             .chain(self.goodbyes.front().map(|(at, _)| *at))
             .min()
     }
@@ -448,6 +452,7 @@ impl Room {
         self.tell_speakers_if_due(now);
         self.tell_qualities_if_due(now);
         self.expire_rpcs(now);
+        self.review_holds_if_due(now);
         self.say_goodbyes_if_due(now);
     }
 
@@ -517,6 +522,7 @@ impl Room {
             Event::Disconnected { id } => self.transport_disconnected(now, id),
             Event::Closed { id } => self.transport_closed(now, id),
             Event::ChannelOpen { id, channel } => self.channel_open(now, id, channel),
+            Event::Behind { id, behind } => self.reader_behind(id, behind),
             Event::ChannelStuck { id } => self.channel_stuck(now, id),
             Event::Data {
                 id,

@@ -44,6 +44,10 @@ pub(super) enum Verdict {
     Fault,
     /// Malformed, or too much for now.
     Ignore,
+    /// Too much for now; it brings the next chunk that is missing.
+    Later,
+    /// To be taken; it brings that chunk.
+    Next,
     Take,
 }
 
@@ -122,7 +126,11 @@ impl Guard {
             Some((_, tsn)) if self.acked.is_none() => self.acked = Some(tsn.wrapping_sub(1)),
             Some(_) | None => {}
         }
-        Verdict::Take
+        if load.lowest == Some(1) {
+            Verdict::Next
+        } else {
+            Verdict::Take
+        }
     }
 
     /// That many chunks were read with a message.
@@ -131,14 +139,13 @@ impl Guard {
     }
 
     /// Learns from a packet that we send what the association has taken. `window`: the whole receive window, bytes.
-    pub(super) fn handle_sent(&mut self, packet: &[u8], window: u32) {
-        let Some(chunk) = Chunks(&packet[COMMON_HEADER.min(packet.len())..]).next() else {
-            return;
-        };
+    /// Returns what is left of that, if the packet tells it.
+    pub(super) fn handle_sent(&mut self, packet: &[u8], window: u32) -> Option<u32> {
+        let chunk = Chunks(&packet[COMMON_HEADER.min(packet.len())..]).next()?;
         let (Some(SACK), Some(acked), Some(credit)) =
             (chunk.first().copied(), word(chunk, 4), word(chunk, 8))
         else {
-            return;
+            return None;
         };
         self.acked = Some(acked);
         self.since = 0;
@@ -150,6 +157,7 @@ impl Guard {
             // Each chunk has a byte at least; those that were given up by a FORWARD TSN or a reset are forgotten here.
             self.unread = self.unread.min(window.saturating_sub(credit) as usize);
         }
+        Some(credit)
     }
 
     fn walk(&self, packet: &[u8]) -> Result<Load, Verdict> {
@@ -229,7 +237,11 @@ impl Guard {
         if unread <= LIMIT {
             None
         } else if readable {
-            Some(Verdict::Ignore)
+            Some(if lowest == 1 {
+                Verdict::Later
+            } else {
+                Verdict::Ignore
+            })
         } else if unread > 2 * LIMIT {
             // Not one message of all these is whole, and nothing more than this may be missing.
             Some(Verdict::Fault)

@@ -11,6 +11,7 @@
 mod dcep;
 mod guard;
 pub mod script;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -28,9 +29,14 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
+use window::Window;
 
 /// A reliable channel that holds more than this, bytes, belongs to a peer that does not keep up.
 pub const RELIABLE_BACKLOG: usize = 4 * 1024 * 1024;
+/// A reliable channel that holds more than this, bytes, is behind: whoever sends to it alone may wait.
+pub const BEHIND: usize = 1024 * 1024;
+/// It has caught up when it holds less, bytes: enough to go on with until more can be here.
+pub const CAUGHT_UP: usize = BEHIND / 2;
 /// What a lossy channel may hold at any rate, bytes.
 pub const LOSSY_BACKLOG: usize = 16 * 1024;
 /// How long a message on a lossy channel may wait; it is not worth more.
@@ -98,6 +104,8 @@ pub enum SendOutcome {
 /// What [`Channels::poll`] returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ChannelEvent {
+    /// The reliable channel is behind, or no longer.
+    Behind(bool),
     Data(Channel, Bytes),
     /// The association ended by a fault, not by the peer's wish.
     Lost,
@@ -109,6 +117,7 @@ pub(super) struct Channels {
     endpoint: Endpoint,
     association: Option<(AssociationHandle, Association)>,
     guard: Guard,
+    window: Window,
     /// The tag of the INIT that made the association, if it was the peer's.
     peer_tag: [u8; 4],
     /// Ours alone: our COOKIE ECHO is out, so the peer may be established with it.
@@ -124,6 +133,10 @@ pub(super) struct Channels {
     /// Streams that may have messages.
     readable: Vec<StreamId>,
     opened: Vec<Channel>,
+    /// The reliable channel is behind.
+    behind: bool,
+    /// What was told of that.
+    told_behind: bool,
     lost: bool,
     /// Messages of no channel, or of no known kind.
     ignored: u64,
@@ -156,6 +169,7 @@ impl Channels {
             endpoint: Self::endpoint(),
             association: None,
             guard: Guard::default(),
+            window: Window::new(RECEIVE_BUFFER),
             peer_tag: [0; 4],
             echoed: false,
             established: false,
@@ -165,6 +179,8 @@ impl Channels {
             streams: Vec::new(),
             readable: Vec::new(),
             opened: Vec::new(),
+            behind: false,
+            told_behind: false,
             lost: false,
             ignored: 0,
             refused: 0,
@@ -222,7 +238,13 @@ impl Channels {
                 self.refused += 1;
                 return;
             }
-            Verdict::Take => {}
+            Verdict::Later => {
+                self.refused += 1;
+                self.window.keep(packet);
+                return;
+            }
+            Verdict::Next if self.window.is_closed() => self.window.keep(packet),
+            Verdict::Next | Verdict::Take => {}
         }
         self.ended |= matches!(packet[COMMON_HEADER], ABORT | SHUTDOWN);
         let packet = Bytes::copy_from_slice(packet);
@@ -240,6 +262,24 @@ impl Channels {
             None => {}
         }
         self.take_events();
+        self.look_for_progress();
+    }
+
+    /// Whether a channel that was behind has caught up, or is no more.
+    fn look_for_progress(&mut self) {
+        if !self.behind {
+            return;
+        }
+        let reliable = self
+            .streams
+            .iter()
+            .rev()
+            .find(|stream| stream.channel == Channel::Reliable && stream.open);
+        let waiting = reliable
+            .zip(self.association.as_mut())
+            .and_then(|(stream, (_, association))| association.stream(stream.id).ok())
+            .and_then(|stream| stream.buffered_amount().ok());
+        self.behind = waiting.is_some_and(|waiting| waiting >= CAUGHT_UP);
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
@@ -257,6 +297,11 @@ impl Channels {
 
     /// Hands over the packets to send.
     pub(super) fn transmit(&mut self, now: Instant, mut send: impl FnMut(&[u8])) {
+        if let Some(packet) = self.window.take_kept(self.readable.is_empty()) {
+            // Twice: the second one makes that it is acknowledged at once (RFC 9260 §6.2).
+            self.handle(now, &packet);
+            self.handle(now, &packet);
+        }
         while let Some(transmit) = self.endpoint.poll_transmit() {
             each_packet(transmit.payload, &mut send);
         }
@@ -266,7 +311,9 @@ impl Channels {
         while let Some(transmit) = association.poll_transmit(now) {
             each_packet(transmit.payload, &mut |packet: &[u8]| {
                 self.echoed |= packet.get(COMMON_HEADER) == Some(&COOKIE_ECHO);
-                self.guard.handle_sent(packet, RECEIVE_BUFFER);
+                if let Some(credit) = self.guard.handle_sent(packet, RECEIVE_BUFFER) {
+                    self.window.handle_sack(credit);
+                }
                 send(packet);
             });
         }
@@ -309,6 +356,7 @@ impl Channels {
             stream.write_chunks(&mut [payload.clone()])
         };
         state.rate.buffered = stream.buffered_amount().unwrap_or(0);
+        self.behind |= channel == Channel::Reliable && state.rate.buffered > BEHIND;
         match written {
             Ok(_) => SendOutcome::Sent,
             Err(_) => SendOutcome::NotOpen,
@@ -323,6 +371,7 @@ impl Channels {
                 self.streams.clear();
                 self.readable.clear();
                 self.opened.clear();
+                self.behind = false;
                 if !self.ended {
                     tracing::debug!("the peer broke its SCTP association");
                     return Some(ChannelEvent::Lost);
@@ -330,6 +379,10 @@ impl Channels {
             }
             if !self.opened.is_empty() {
                 return Some(ChannelEvent::Open(self.opened.remove(0)));
+            }
+            if self.behind != self.told_behind {
+                self.told_behind = self.behind;
+                return Some(ChannelEvent::Behind(self.behind));
             }
             if hold {
                 return None;
@@ -351,6 +404,7 @@ impl Channels {
             };
             self.guard.handle_read(message.chunks.len());
             let ppid = message.ppi;
+            self.window.handle_read(message.len());
             let mut bytes = vec![0; message.len()];
             if message.read(&mut bytes).is_err() {
                 self.ignored += 1;
@@ -491,6 +545,7 @@ impl Channels {
         self.endpoint = Self::endpoint();
         self.association = None;
         self.guard = Guard::default();
+        self.window = Window::new(RECEIVE_BUFFER);
         self.streams.clear();
     }
 }

@@ -11,7 +11,7 @@ use crate::media::link::LinkMessage;
 use crate::media::mute::{CLOSING_FOR, MUTED_FOR};
 use crate::media::route::Routes;
 use crate::media::timers::{Armed, Wake};
-use crate::media::transport::{Transport, TransportConfig};
+use crate::media::transport::{HoldReason, Transport, TransportConfig};
 use crate::media::twcc::TwccRecorder;
 use crate::media::uptrack::UpTrack;
 use crate::plan::{Command, DownTrackPlan, Event, IceCredentials, Kind, ReceivePlan};
@@ -109,6 +109,7 @@ impl Plane {
                     }
                 }
             }
+            Command::HoldData { id, hold } => self.set_data_hold(id, HoldReason::Readers, hold),
             Command::LimitBandwidth { id, bitrate } => {
                 if let Some(place) = self.peer_of.get(&id).copied()
                     && let Some(peer) = self.peers.get_mut(place)

@@ -391,6 +391,7 @@ impl Plane {
         };
         let id = peer.id;
         let event = match event {
+            TransportEvent::Behind(behind) => Event::Behind { id, behind },
             TransportEvent::ChannelOpen(channel) => Event::ChannelOpen { id, channel },
             TransportEvent::ChannelStuck => Event::ChannelStuck { id },
             TransportEvent::Closed => Event::Closed { id },

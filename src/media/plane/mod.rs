@@ -24,6 +24,7 @@ use super::feed::Feed;
 use super::slab::Slab;
 use super::stats::Counters;
 use super::timers::{Timers, Wake};
+use super::transport::HoldReason;
 use super::uptrack::UpTrack;
 use crate::ids::{DownTrackId, TransportId, UpTrackId, WorkerId};
 use crate::media::io::{Path, Sink};
@@ -228,12 +229,12 @@ impl Plane {
         event
     }
 
-    /// Holds incoming data messages of a transport back in SCTP, or lets them come again.
-    pub fn set_data_hold(&mut self, transport: TransportId, hold: bool) {
+    /// Holds incoming data messages of a transport back in SCTP, or lets them come again when no other reason is left.
+    pub fn set_data_hold(&mut self, transport: TransportId, reason: HoldReason, hold: bool) {
         if let Some(&place) = self.peer_of.get(&transport)
             && let Some(peer) = self.peers.get_mut(place)
         {
-            peer.transport.set_data_hold(hold);
+            peer.transport.set_data_hold(reason, hold);
             self.touch(place);
         }
     }

@@ -63,6 +63,11 @@ pub struct TransportConfig<'a> {
 /// What [`Transport::poll_event`] returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransportEvent {
+    /// The reliable channel holds more than [`BEHIND`]; or less than [`CAUGHT_UP`] again.
+    ///
+    /// [`BEHIND`]: super::channels::BEHIND
+    /// [`CAUGHT_UP`]: super::channels::CAUGHT_UP
+    Behind(bool),
     /// A data channel can be written to.
     ChannelOpen(Channel),
     /// The reliable channel holds more than 4 MB, or the peer broke the association: its data is incomplete. Once.
@@ -102,6 +107,27 @@ enum Life {
     Closed,
 }
 
+/// Why the messages of a peer are not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldReason {
+    /// Those that they are for have more than enough.
+    Readers,
+    /// Its room cannot take them now.
+    Room,
+}
+
+#[derive(Debug, Default)]
+struct Holds {
+    readers: bool,
+    room: bool,
+}
+
+impl Holds {
+    fn any(&self) -> bool {
+        self.readers || self.room
+    }
+}
+
 /// The transport of one peer.
 #[derive(Debug)]
 pub struct Transport {
@@ -119,8 +145,8 @@ pub struct Transport {
     /// DTLS datagrams to send.
     out: VecDeque<Box<[u8]>>,
     events: VecDeque<TransportEvent>,
-    /// Messages are not read.
-    hold: bool,
+    /// Why messages are not read.
+    holds: Holds,
     stuck: bool,
     /// Closed, and not told yet.
     ended: bool,
@@ -159,7 +185,7 @@ impl Transport {
             early: Vec::new(),
             out: VecDeque::new(),
             events: VecDeque::new(),
-            hold: false,
+            holds: Holds::default(),
             stuck: false,
             ended: false,
             dirty: false,
@@ -341,9 +367,13 @@ impl Transport {
         outcome
     }
 
-    /// `true`: no messages are read out of SCTP, and the peer has to wait; `false`: poll events again.
-    pub fn set_data_hold(&mut self, hold: bool) {
-        self.hold = hold;
+    /// While there is a reason no messages are read out of SCTP, and the peer has to wait. Without one, poll events
+    /// again.
+    pub fn set_data_hold(&mut self, reason: HoldReason, hold: bool) {
+        match reason {
+            HoldReason::Readers => self.holds.readers = hold,
+            HoldReason::Room => self.holds.room = hold,
+        }
     }
 
     /// What its peer did wrong since the last call, by cause.
@@ -445,7 +475,7 @@ impl Transport {
         if let Some(event) = self
             .channels
             .as_mut()
-            .and_then(|channels| channels.poll(self.hold))
+            .and_then(|channels| channels.poll(self.holds.any()))
         {
             // What was read opens the receive window, and an OPEN wants its ACK.
             self.dirty = true;
@@ -453,6 +483,7 @@ impl Transport {
                 ChannelEvent::Data(channel, payload) => {
                     Some(TransportEvent::Data { channel, payload })
                 }
+                ChannelEvent::Behind(behind) => Some(TransportEvent::Behind(behind)),
                 ChannelEvent::Open(channel) => Some(TransportEvent::ChannelOpen(channel)),
                 ChannelEvent::Lost => {
                     self.tell_stuck();

@@ -11,6 +11,7 @@ mod dynacast;
 mod forwarding;
 mod leaving;
 mod moving;
+mod pacing;
 mod publishing;
 mod quality;
 mod resuming;

@@ -22,6 +22,8 @@ impl Lab {
         assert!(traveller.is_moved && !traveller.transports.is_empty());
         let emigrant = self.room.emigrate(self.now, identity, "yard").unwrap();
         self.drain();
+        let is_held = |id: &TransportId| self.workers.held.contains(id);
+        assert!(!emigrant.transports().iter().any(is_held));
         emigrant
     }
 

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Workers {
     transports: BTreeMap<TransportId, WorkerId>,
     closed: BTreeSet<TransportId>,
+    /// What comes on their data channels is not read.
+    pub(super) held: BTreeSet<TransportId>,
     pub(super) ups: BTreeMap<UpTrackId, (TransportId, Kind)>,
     pub(super) downs: BTreeMap<DownTrackId, Down>,
     /// Copies that a worker was told to expect, with the worker that makes them.
@@ -33,6 +35,7 @@ impl Workers {
             && self.downs.is_empty()
             && self.mirrors.is_empty()
             && self.copies.is_empty()
+            && self.held.is_empty()
     }
 
     pub(super) fn is_open(&self, id: TransportId) -> bool {
@@ -66,6 +69,7 @@ impl Workers {
             Command::CloseTransport { id } => {
                 self.check(worker, *id, command);
                 self.transports.remove(id);
+                self.held.remove(id);
                 self.closed.insert(*id);
                 self.downs.retain(|_, down| down.transport != *id);
                 self.ups.retain(|_, (transport, _)| transport != id);
@@ -117,6 +121,15 @@ impl Workers {
                 let known = self.downs.get_mut(down).expect("a down track to close");
                 assert!(!known.is_closing, "{down:?} is closed twice");
                 known.is_closing = true;
+            }
+            Command::HoldData { id, hold } => {
+                self.check(worker, *id, command);
+                let changed = if *hold {
+                    self.held.insert(*id)
+                } else {
+                    self.held.remove(id)
+                };
+                assert!(changed, "it is so already: {command:?}");
             }
             Command::SendData { to, .. } => {
                 for id in to {

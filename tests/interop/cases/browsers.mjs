@@ -281,6 +281,26 @@ async function backupCodec(test, singlePeerConnection) {
   }
 }
 
+/** Chromium sends Firefox a file, and Firefox sends one back. */
+async function files(test) {
+  const MEGABYTES = 20;
+  const alice = await Page.join(test, await test.chromium(), 'alice', { publish: false });
+  const bob = await Page.join(test, await test.firefox(), 'bob', { publish: false });
+  for (const [from, to] of [[alice, bob], [bob, alice]]) {
+    await to.call('receiveFile');
+    const start = performance.now();
+    const sent = await from.call('sendFile', MEGABYTES);
+    const received = () => to.tab.evaluate('window.received');
+    const whole = await until(async () => (await received()) === sent, 30_000);
+    test.figure(`${to.identity} had it after s`, +((performance.now() - start) / 1000).toFixed(1));
+    test.check(whole, `${to.identity} got ${await received()} of ${sent}`);
+  }
+  for (const page of [alice, bob]) {
+    const drops = (await page.events()).filter(([, name]) => /Reconnecting|Disconnected/.test(name));
+    test.check(!drops.length, `${page.identity}'s events: ${JSON.stringify(drops)}`);
+  }
+}
+
 /** The page that comes with `--dev`, in two tabs. */
 async function tryPage(test) {
   await test.startPages();
@@ -321,6 +341,7 @@ export const browserCases = [
   { name: 'chromium-forward-v1', about: 'forwarded to another room, one peer connection', timeout: 120, run: (t) => forwarded(t, true) },
   { name: 'chromium-forward-v0', about: 'forwarded to another room, two peer connections', timeout: 120, run: (t) => forwarded(t, false) },
   { name: 'speakers', about: 'tones that come and go', timeout: 60, run: speakers },
+  { name: 'files', about: 'files of 20 MB between Chromium and Firefox', timeout: 120, run: files },
   { name: 'chromium-move-v1', about: 'moved to another room, one peer connection', timeout: 90, run: (t) => moved(t, true) },
   { name: 'chromium-move-v0', about: 'moved to another room, two peer connections', timeout: 90, run: (t) => moved(t, false) },
   { name: 'old-client', about: 'livekit-client 1.13.2 and 2.23 in one room', timeout: 90, over: ALL, run: withOldClient },

@@ -24,6 +24,12 @@ async function messagesUnderLoss(test, single) {
   await messages('--min-lossy', '0.85', '--opening', '8')(single)(test);
 }
 
+/** A file for somebody who gets it more slowly than it is sent. */
+async function fileToThinLine(test, args) {
+  await test.badLine({ delay: 10, thin: 16e6 });
+  await runPython(test, 'file', args);
+}
+
 /** A case for one peer connection and one for two. */
 const both = (name, about, run, more = {}) => [true, false].map((single) => ({
   name: `${name}-${single ? 'v1' : 'v0'}`,
@@ -59,4 +65,18 @@ export const pythonCases = [
     run: (test) => runPython(test, 'aiortc-pair', ['--certificate', 'rsa', '--protocol', '1']),
   },
   ...both('python-messages-loss', '1,000 reliable messages at 5 % loss', (single) => (test) => messagesUnderLoss(test, single), { server: LOSSY_SERVER, over: [] }),
+  {
+    name: 'python-file',
+    about: 'a file of 20 MB to somebody whose line is thin, while others talk',
+    timeout: 120,
+    server: LOSSY_SERVER,
+    run: (test) => fileToThinLine(test, ['--single-pc', 'on']),
+  },
+  {
+    name: 'python-file-v0',
+    about: 'the same to the only other one there, two peer connections',
+    timeout: 120,
+    server: LOSSY_SERVER,
+    run: (test) => fileToThinLine(test, ['--single-pc', 'off', '--to-all']),
+  },
 ];

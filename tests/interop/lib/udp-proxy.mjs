@@ -9,6 +9,8 @@ import dgram from 'node:dgram';
 export const CLIENT_SIDE = '127.0.0.2';
 export const SERVER_SIDE = '127.0.0.3';
 const MAX_CLIENTS = 1000;
+/** What a thin line holds before it drops, ms. */
+const QUEUE = 100;
 
 /** mulberry32: small, seeded, good enough to drop packets by. */
 function random(seed) {
@@ -34,10 +36,11 @@ const bind = (socket, port, address) =>
 export class UdpProxy {
   /**
    * `loss`: share of packets dropped, each way. `delay`: ms, each way. `reorder`: share of packets
-   * that are held back `held` ms longer than those behind them.
+   * that are held back `held` ms longer than those behind them. `thin`: bits per second to each
+   * client, no limit if 0; a queue of 100 ms stands before it.
    */
-  static async start(port, { loss = 0, delay = 0, reorder = 0, held = 20, seed = 1, listen = CLIENT_SIDE, upstream = '127.0.0.1' } = {}) {
-    const proxy = new UdpProxy(port, { loss, delay, reorder, held, upstream }, random(seed));
+  static async start(port, { loss = 0, delay = 0, reorder = 0, held = 20, thin = 0, seed = 1, listen = CLIENT_SIDE, upstream = '127.0.0.1' } = {}) {
+    const proxy = new UdpProxy(port, { loss, delay, reorder, held, thin, upstream }, random(seed));
     await bind(proxy.front, port, listen);
     return proxy;
   }
@@ -55,23 +58,35 @@ export class UdpProxy {
     if (!this.clients.has(name)) {
       if (this.clients.size >= MAX_CLIENTS) return;
       const back = dgram.createSocket({ type: 'udp4', recvBufferSize: 1 << 21 });
-      back.on('message', (answer) => this.cross('down', answer, () => this.front.send(answer, port, address)));
+      const line = { freeAt: 0 };
+      back.on('message', (answer) => this.cross('down', answer, () => this.front.send(answer, port, address), line));
       this.clients.set(name, bind(back, 0, SERVER_SIDE).then(() => back));
     }
     const back = await this.clients.get(name);
     this.cross('up', packet, () => back.send(packet, this.port, this.line.upstream));
   }
 
-  cross(way, packet, send) {
+  /** How long a packet waits for those before it, ms; too long for the queue is for ever. */
+  queue(packet, line) {
+    if (!this.line.thin || !line) return 0;
+    const now = performance.now();
+    const wait = Math.max(0, line.freeAt - now);
+    if (wait > QUEUE) return Infinity;
+    line.freeAt = now + wait + (packet.length * 8000) / this.line.thin;
+    return wait;
+  }
+
+  cross(way, packet, send, line) {
     const { loss, delay, reorder, held } = this.line;
-    if (this.dice() < loss) {
+    const queued = this.queue(packet, line);
+    if (this.dice() < loss || queued === Infinity) {
       this.stats.dropped += 1;
       return;
     }
     this.stats[way] += 1;
     const late = this.dice() < reorder;
     if (late) this.stats.reordered += 1;
-    const wait = delay + (late ? held : 0);
+    const wait = delay + queued + (late ? held : 0);
     const guarded = () => { if (!this.closed) send(); };
     if (wait) setTimeout(guarded, wait);
     else guarded();

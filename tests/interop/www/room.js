@@ -174,6 +174,31 @@ window.startNumbers = (pause) => {
   };
 };
 
+/** Takes one file; `window.received` is its digest, or how much of it has come. */
+window.receiveFile = () => {
+  room.registerByteStreamHandler('file', async (reader) => {
+    const parts = [];
+    for await (const part of reader) {
+      parts.push(part);
+      window.received = (window.received ?? 0) + part.length;
+    }
+    window.received = await digest(new Blob(parts));
+  });
+};
+
+/** Sends a file of that many megabytes to all; answers its digest. */
+window.sendFile = async (megabytes) => {
+  const parts = Array.from({ length: megabytes * 16 }, () => crypto.getRandomValues(new Uint8Array(62_500)));
+  const sent = new File(parts, 'file.bin');
+  await room.localParticipant.sendFile(sent, { topic: 'file' });
+  return digest(sent);
+};
+
+async function digest(blob) {
+  const hash = await crypto.subtle.digest('SHA-256', await blob.arrayBuffer());
+  return [...new Uint8Array(hash)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
 /** The messages that came: topic and text. */
 window.data = () => seen.data;
 

@@ -1,6 +1,7 @@
 //! Two transports over a seeded link in virtual time: how they connect, what they carry, and how they end.
 
 mod lab;
+mod pacing;
 mod paths;
 
 use super::*;
@@ -283,7 +284,8 @@ fn a_lossy_channel_that_keeps_up_may_hold_more() {
 #[test]
 fn a_reliable_channel_that_nobody_reads_gets_stuck_and_says_so_once() {
     let mut lab = Lab::connected(Link::default());
-    lab.transport(Side::Client).set_data_hold(true);
+    lab.transport(Side::Client)
+        .set_data_hold(HoldReason::Room, true);
     let payload = Bytes::from(vec![0; 60_000]);
     let mut accepted = 0;
     let mut stuck = 0;
@@ -307,7 +309,8 @@ fn a_reliable_channel_that_nobody_reads_gets_stuck_and_says_so_once() {
 #[test]
 fn held_messages_wait_in_order_until_they_are_wanted() {
     let mut lab = Lab::connected(Link::default());
-    lab.transport(Side::Server).set_data_hold(true);
+    lab.transport(Side::Server)
+        .set_data_hold(HoldReason::Room, true);
     for number in 0..100u8 {
         lab.send(
             Side::Client,
@@ -317,7 +320,8 @@ fn held_messages_wait_in_order_until_they_are_wanted() {
     }
     lab.run(secs(5));
     assert!(messages(&lab, Side::Server, Channel::Reliable).is_empty());
-    lab.transport(Side::Server).set_data_hold(false);
+    lab.transport(Side::Server)
+        .set_data_hold(HoldReason::Room, false);
     lab.run(secs(10));
     let first: Vec<u8> = messages(&lab, Side::Server, Channel::Reliable)
         .iter()

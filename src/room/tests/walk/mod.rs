@@ -7,10 +7,12 @@ use super::*;
 use crate::ids::{Identity, Ssrc};
 use crate::plan::{Codec, Format, Kind};
 use crate::protocol::livekit::{
-    MuteRoomTrackRequest, MuteTrackRequest, ParticipantInfo, ParticipantPermission,
+    DataPacket, MuteRoomTrackRequest, MuteTrackRequest, ParticipantInfo, ParticipantPermission,
     PublishDataTrackRequest, RoomParticipantIdentity, SubscriptionPermission, TrackPermission,
     UnpublishDataTrackRequest, UpdateParticipantRequest, UpdateSubscription, UpdateTrackSettings,
+    UserPacket, data_packet,
 };
+use crate::room::pacing::Pace;
 use client::Client;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,6 +72,10 @@ enum Act {
     Send(usize),
     /// The first packet of a track has left for it.
     Get(usize),
+    /// It sends a message, to all or to one.
+    Tell(Option<usize>),
+    /// Messages wait for it, or do no longer.
+    Lag(bool),
 }
 
 #[derive(Debug, Clone)]
@@ -111,6 +117,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any_place().prop_map(Act::MuteByAdmin),
         6 => any_place().prop_map(Act::Send),
         3 => any_place().prop_map(Act::Get),
+        4 => prop::option::of(any_place()).prop_map(Act::Tell),
+        3 => prop::bool::weighted(0.7).prop_map(Act::Lag),
     ]
 }
 
@@ -437,7 +445,36 @@ impl World {
                     self.lab.event(Event::DownStarted { down });
                 }
             }
+            Act::Tell(whom) => self.tell(who, whom),
+            Act::Lag(behind) => {
+                let seat = self.lab.room.identities.get(identity).copied();
+                let participant = seat.and_then(|seat| self.lab.room.participant(seat));
+                let connection = participant.and_then(Participant::data_connection);
+                if let Some(id) = connection.map(|connection| connection.transport) {
+                    self.lab.event(Event::Behind { id, behind });
+                }
+            }
         }
+    }
+
+    fn tell(&mut self, who: usize, whom: Option<usize>) {
+        let seat = self.lab.room.identities.get(IDENTITIES[who]).copied();
+        let participant = seat.and_then(|seat| self.lab.room.participant(seat));
+        let Some(main) = participant.and_then(|participant| participant.main.as_ref()) else {
+            return;
+        };
+        let id = main.transport;
+        let names = whom.map(|whom| IDENTITIES[whom % IDENTITIES.len()].to_owned());
+        let packet = DataPacket {
+            destination_identities: names.into_iter().collect(),
+            value: Some(data_packet::Value::User(UserPacket::default())),
+            ..Default::default()
+        };
+        self.lab.event(Event::Data {
+            id,
+            channel: Channel::Reliable,
+            payload: packet.encode_to_vec().into(),
+        });
     }
 
     fn join(&mut self, who: usize, single: bool, auto: bool, right: u8, worker: u8) {
@@ -639,6 +676,23 @@ impl World {
         for up in self.lab.workers.ups.keys() {
             assert!(room.ups.contains_key(up), "{up:?} is received for nobody");
         }
+        self.check_holds();
+    }
+
+    /// Nobody is held up but for readers who are there and behind, and may be waited for.
+    fn check_holds(&self) {
+        let room = &self.lab.room;
+        let mut held = BTreeSet::new();
+        for (sender, id, readers) in room.holds.list() {
+            assert_eq!(room.transports.get(&id), Some(&sender));
+            assert!(!readers.is_empty());
+            for reader in readers {
+                let pace = room.participant(*reader).map(|p| p.inbox.pace);
+                assert_eq!(pace, Some(Pace::Behind));
+            }
+            assert!(held.insert(id), "{id:?} is held twice");
+        }
+        assert_eq!(held, self.lab.workers.held);
     }
 
     /// Everybody goes, and nothing is left.

@@ -1,0 +1,153 @@
+//! Who waits for slow readers, and how long.
+
+use super::data::{delivered, send};
+use super::*;
+
+/// Alice, who sends, with two readers.
+struct Scene {
+    lab: Lab,
+    alice: TransportId,
+    bob: TransportId,
+    carol: TransportId,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let mut lab = Lab::new();
+        let [alice, bob, carol] = ["alice", "bob", "carol"].map(|identity| {
+            lab.join(identity);
+            lab.connect()
+        });
+        Self {
+            lab,
+            alice,
+            bob,
+            carol,
+        }
+    }
+
+    fn lag(&mut self, id: TransportId, behind: bool) {
+        self.lab.event(Event::Behind { id, behind });
+    }
+
+    /// A message of Alice's; to all if it names nobody.
+    fn tell(&mut self, names: &[&str]) {
+        let packet = DataPacket {
+            destination_identities: names.iter().map(|&name| name.to_owned()).collect(),
+            value: Some(data_packet::Value::User(UserPacket::default())),
+            ..Default::default()
+        };
+        send(&mut self.lab, self.alice, &packet);
+    }
+
+    fn is_held(&self) -> bool {
+        self.lab.workers.held.contains(&self.alice)
+    }
+}
+
+#[test]
+fn whoever_sends_to_those_who_are_behind_waits_until_one_of_them_has_caught_up() {
+    let mut scene = Scene::new();
+    scene.lag(scene.bob, true);
+    scene.lag(scene.carol, true);
+    assert!(!scene.is_held(), "it has said nothing");
+    scene.lab.commands.clear();
+    scene.tell(&[]);
+    assert!(scene.is_held());
+    // What had left it before it was held goes on.
+    scene.tell(&[]);
+    let sent = delivered(&mut scene.lab);
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent[0].0, [scene.bob, scene.carol]);
+    scene.lag(scene.carol, false);
+    assert!(!scene.is_held());
+    scene.tell(&[]);
+    assert!(!scene.is_held(), "Carol would wait for Bob");
+    scene.tell(&["bob"]);
+    assert!(scene.is_held());
+}
+
+#[test]
+fn a_slow_reader_holds_nobody_up_while_a_faster_one_listens() {
+    let mut scene = Scene::new();
+    scene.lag(scene.bob, true);
+    for _ in 0..3 {
+        scene.tell(&[]);
+        scene.tell(&["bob", "carol"]);
+    }
+    assert!(!scene.is_held());
+}
+
+#[test]
+fn lossy_messages_hold_nobody_up() {
+    let mut scene = Scene::new();
+    scene.lag(scene.bob, true);
+    scene.lag(scene.carol, true);
+    let id = scene.alice;
+    let packet = DataPacket {
+        value: Some(data_packet::Value::User(UserPacket::default())),
+        ..Default::default()
+    };
+    scene.lab.event(Event::Data {
+        id,
+        channel: Channel::Lossy,
+        payload: packet.encode_to_vec().into(),
+    });
+    assert!(!scene.is_held());
+}
+
+#[test]
+fn who_has_others_to_talk_to_waits_five_seconds_at_most_and_not_again_for_the_same_reader() {
+    let mut scene = Scene::new();
+    scene.lag(scene.bob, true);
+    scene.tell(&["bob"]);
+    scene.lab.wait(Duration::from_millis(4_900));
+    assert!(scene.is_held());
+    scene.lab.wait(Duration::from_millis(200));
+    assert!(!scene.is_held());
+    scene.tell(&["bob"]);
+    assert!(!scene.is_held());
+    scene.lag(scene.bob, false);
+    scene.lag(scene.bob, true);
+    scene.tell(&["bob"]);
+    assert!(scene.is_held());
+}
+
+#[test]
+fn who_has_nobody_else_to_talk_to_waits_until_somebody_comes() {
+    let mut scene = Scene::new();
+    let carol = scene.carol;
+    scene.lab.event(Event::Closed { id: carol });
+    scene.lab.wait(Duration::from_secs(4));
+    scene.lag(scene.bob, true);
+    scene.tell(&[]);
+    scene.lab.wait(Duration::from_secs(60));
+    assert!(scene.is_held());
+    scene.lab.join("dave");
+    scene.lab.connect();
+    scene.lab.wait(Duration::from_secs(6));
+    assert!(!scene.is_held());
+}
+
+#[test]
+fn nobody_waits_for_a_reader_that_has_gone() {
+    let mut scene = Scene::new();
+    scene.lag(scene.bob, true);
+    scene.tell(&["bob"]);
+    assert!(scene.is_held());
+    let bob = scene.bob;
+    scene.lab.event(Event::Closed { id: bob });
+    scene.lab.wait(Duration::from_secs(4));
+    assert!(!scene.lab.room.identities.contains_key("bob"));
+    assert!(!scene.is_held());
+}
+
+#[test]
+fn whoever_is_moved_is_read_from_in_its_new_room() {
+    let mut scene = Scene::new();
+    scene.lag(scene.bob, true);
+    scene.tell(&["bob"]);
+    assert!(scene.is_held());
+    scene.lab.lets_go("alice");
+    assert!(!scene.is_held());
+}
