@@ -1,7 +1,7 @@
 //! User data: chat, RPC, streams, transcriptions. Who gets a packet, what the server adds to it, what a newcomer
 //! still gets (livekit.md 3.11).
 
-use super::pacing::Pace;
+use super::pacing::{Cause, Pace};
 use super::participant::Participant;
 use super::{Fault, Now, Room, Seat};
 use crate::ids::{Identity, TransportId, WorkerId};
@@ -18,8 +18,13 @@ use std::time::{Duration, Instant};
 /// Reliable packets are kept this long for those who are just connecting. libwebrtc repeats what it lost of SCTP's
 /// handshake after 1 s, 3 s and 7 s, so that the 2 s of livekit 1.13.5 lose messages on a bad line.
 const CACHE_AGE: Duration = Duration::from_secs(15);
-/// And no more than this many bytes of them; the oldest go first.
-const CACHE_BYTES: usize = 256 * 1024;
+/// And no more than this many bytes of them; the oldest go first. Half of what a newcomer's channel may hold.
+const CACHE_BYTES: usize = 2 * 1024 * 1024;
+/// With more than this somebody is flooding; its sender waits for the newcomer. Less than the whole, because a worker
+/// has read a megabyte before it hears of that.
+const CACHE_ENOUGH: usize = CACHE_BYTES / 8;
+/// How long a newcomer is waited for: it may be one that opens no channels.
+const OPENING: Duration = Duration::from_secs(5);
 /// The largest message taken: what our SDP announces.
 const MAX_MESSAGE: usize = 65_535;
 
@@ -167,12 +172,28 @@ impl Room {
         };
         let payload = stamp(message, channel, &packet, participant, agent);
         let to = self.destination(&packet);
-        if channel == Channel::Reliable
-            && let Some(readers) = self.laggards(seat, &to)
-        {
-            self.hold_up(now, seat, id, readers);
+        if channel == Channel::Reliable {
+            let newcomers = self.newcomers(now, &to);
+            if !newcomers.is_empty() {
+                self.hold_up(now, seat, id, Cause::Newcomers, newcomers);
+            } else if let Some(readers) = self.laggards(seat, &to) {
+                self.hold_up(now, seat, id, Cause::Laggards, readers);
+            }
         }
         self.route_and_keep(now, Some(seat), channel, to, payload);
+    }
+
+    /// Those for whom a message would have to be kept, when enough is kept already.
+    fn newcomers(&self, now: Now, to: &Destination) -> Vec<Seat> {
+        if self.cache.bytes <= CACHE_ENOUGH {
+            return Vec::new();
+        }
+        let newcomers = self.participants.values().filter(|participant| {
+            let inbox = &participant.inbox;
+            let is_opening = !inbox.ready && inbox.since + OPENING > now.at;
+            is_opening && participant.guest.is_none() && to.includes(participant)
+        });
+        newcomers.map(|participant| participant.seat).collect()
     }
 
     /// All for whom a message is, if each of them is behind.
@@ -353,6 +374,7 @@ impl Room {
                 },
             );
         }
+        self.end_holds_for(seat);
         if self.participants.values().all(|p| p.inbox.ready) {
             self.cache = JoinerCache::default();
         }

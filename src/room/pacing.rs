@@ -4,6 +4,8 @@
 //! read from until one of them has caught up. That delays nobody: all of them have enough to go on with. A message
 //! that goes to a faster reader too is not held up, and whoever cannot follow is told to join anew at 4 MB.
 //!
+//! A newcomer whose channel is not open yet gets what is kept for it. When that is a lot, its senders wait for it too.
+//!
 //! While somebody is held, what it has to say to others waits as well, for [`PATIENCE`] at most.
 
 use super::{Now, Room, Seat};
@@ -11,7 +13,7 @@ use crate::ids::{TransportId, WorkerId};
 use crate::plan::Command;
 use std::time::{Duration, Instant};
 
-/// How long slow readers may hold a participant up that others are there to hear.
+/// How long newcomers may hold a participant up, and slow readers if others are there to hear it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a participant keeps up with what is sent to it.
@@ -25,15 +27,25 @@ pub(super) enum Pace {
     TooSlow,
 }
 
+/// Why somebody waits for its readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// All of them are behind.
+    Laggards,
+    /// Their channels are not open yet.
+    Newcomers,
+}
+
 /// A participant that is not read from.
 #[derive(Debug)]
 struct Hold {
+    cause: Cause,
     sender: Seat,
     worker: WorkerId,
     transport: TransportId,
     /// Whom it waits for: one of them is enough.
     readers: Vec<Seat>,
-    /// When it is asked whether others would hear it.
+    /// When it is asked whether that is long enough.
     review_at: Instant,
 }
 
@@ -64,12 +76,13 @@ impl Holds {
 }
 
 impl Room {
-    /// A participant has sent a reliable message, and all whom it is for are behind.
+    /// A participant has sent a reliable message, and shall wait for these.
     pub(super) fn hold_up(
         &mut self,
         now: Now,
         sender: Seat,
         transport: TransportId,
+        cause: Cause,
         readers: Vec<Seat>,
     ) {
         let Some(participant) = self.participant(sender) else {
@@ -85,6 +98,7 @@ impl Room {
             "waits for its readers"
         );
         self.holds.0.push(Hold {
+            cause,
             sender,
             worker,
             transport,
@@ -111,8 +125,13 @@ impl Room {
         }
         participant.inbox.pace = if behind { Pace::Behind } else { Pace::Keeping };
         if !behind {
-            self.release_holds(|hold| hold.readers.contains(&seat));
+            self.end_holds_for(seat);
         }
+    }
+
+    /// Nobody has to wait for this reader any more.
+    pub(super) fn end_holds_for(&mut self, reader: Seat) {
+        self.release_holds(|hold| hold.readers.contains(&reader));
     }
 
     /// Nobody waits for somebody who is gone, and who goes to another room is read from there.
@@ -124,6 +143,7 @@ impl Room {
         if self.holds.next_timeout().is_none_or(|at| at > now.at) {
             return;
         }
+        self.release_holds(|hold| hold.cause == Cause::Newcomers && hold.review_at <= now.at);
         let mut too_slow: Vec<Seat> = Vec::new();
         for hold in self.holds.0.iter_mut().filter(|h| h.review_at <= now.at) {
             hold.review_at = now.at + PATIENCE;

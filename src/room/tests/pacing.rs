@@ -129,6 +129,56 @@ fn who_has_nobody_else_to_talk_to_waits_until_somebody_comes() {
     assert!(!scene.is_held());
 }
 
+/// Alice alone, and a message of hers.
+fn flood() -> (Lab, TransportId, DataPacket) {
+    let mut lab = Lab::new();
+    lab.join("alice");
+    let alice = lab.connect();
+    let packet = UserPacket {
+        payload: vec![0; 15_000],
+        ..Default::default()
+    };
+    let packet = DataPacket {
+        value: Some(data_packet::Value::User(packet)),
+        ..Default::default()
+    };
+    (lab, alice, packet)
+}
+
+#[test]
+fn a_flood_waits_for_a_newcomer_that_gets_all_of_it() {
+    let (mut lab, alice, packet) = flood();
+    lab.join("bob");
+    let mut sent = 0;
+    // And what a worker reads before it hears that it should not.
+    for _ in 0..18 + 64 {
+        send(&mut lab, alice, &packet);
+        sent += 1;
+    }
+    assert!(lab.workers.held.contains(&alice));
+    lab.wait(Duration::from_secs(2));
+    assert!(delivered(&mut lab).is_empty());
+    let bob = lab.connect();
+    assert!(!lab.workers.held.contains(&alice));
+    let got = delivered(&mut lab);
+    assert!(got.iter().all(|(to, _)| *to == [bob]));
+    assert_eq!(got.len(), sent);
+}
+
+#[test]
+fn nobody_waits_long_for_somebody_who_opens_no_channel() {
+    let (mut lab, alice, packet) = flood();
+    lab.join("bob");
+    for _ in 0..20 {
+        send(&mut lab, alice, &packet);
+    }
+    assert!(lab.workers.held.contains(&alice));
+    lab.wait(Duration::from_millis(5_100));
+    assert!(!lab.workers.held.contains(&alice));
+    send(&mut lab, alice, &packet);
+    assert!(!lab.workers.held.contains(&alice));
+}
+
 #[test]
 fn nobody_waits_for_a_reader_that_has_gone() {
     let mut scene = Scene::new();
