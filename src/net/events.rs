@@ -268,12 +268,18 @@ mod tests {
             outlets.push(now, ID, connected());
             outlets.push(now, ID, Event::Disconnected { id: ID });
             outlets.push(now, ID, Event::ChannelStuck { id: ID });
+            for behind in [true, false] {
+                outlets.push(now, ID, Event::Behind { id: ID, behind });
+            }
         }
         room.try_recv().unwrap();
         retry(&mut outlets, now + RETRY);
         assert!(matches!(room.try_recv(), Ok(Event::Disconnected { .. })));
         retry(&mut outlets, now + RETRY * 2);
         assert!(matches!(room.try_recv(), Ok(Event::ChannelStuck { .. })));
+        retry(&mut outlets, now + RETRY * 3);
+        let newest = room.try_recv();
+        assert!(matches!(newest, Ok(Event::Behind { behind: false, .. })));
         assert!(room.try_recv().is_err());
     }
 

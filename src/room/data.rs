@@ -1,7 +1,7 @@
 //! User data: chat, RPC, streams, transcriptions. Who gets a packet, what the server adds to it, what a newcomer
 //! still gets (livekit.md 3.11).
 
-use super::pacing::{Cause, Pace};
+use super::pacing::Pace;
 use super::participant::Participant;
 use super::{Fault, Now, Room, Seat};
 use crate::ids::{Identity, TransportId, WorkerId};
@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 const CACHE_AGE: Duration = Duration::from_secs(15);
 /// And no more than this many bytes of them; the oldest go first. Half of what a newcomer's channel may hold.
 const CACHE_BYTES: usize = 2 * 1024 * 1024;
-/// With more than this somebody is flooding; its sender waits for the newcomer. Less than the whole, because a worker
-/// has read a megabyte before it hears of that.
+/// Whoever has sent more of it than this waits for the newcomer. Less than the whole, because a worker has read a
+/// megabyte before it hears of that.
 const CACHE_ENOUGH: usize = CACHE_BYTES / 8;
 /// How long a newcomer is waited for: it may be one that opens no channels.
 const OPENING: Duration = Duration::from_secs(5);
@@ -101,6 +101,17 @@ impl JoinerCache {
         self.trim(None);
     }
 
+    /// What a newcomer would get of one sender's, bytes.
+    fn bytes_of(&self, from: Seat, newcomer: &Participant) -> usize {
+        let since = newcomer.inbox.since;
+        let packets = self.packets.iter().rev();
+        packets
+            .take_while(|packet| packet.at >= since)
+            .filter(|packet| packet.from == Some(from) && packet.to.includes(newcomer))
+            .map(|packet| packet.payload.len())
+            .sum()
+    }
+
     fn trim(&mut self, now: Option<Instant>) {
         while let Some(oldest) = self.packets.front() {
             let stale = now.is_some_and(|now| oldest.at + CACHE_AGE < now);
@@ -172,31 +183,52 @@ impl Room {
         };
         let payload = stamp(message, channel, &packet, participant, agent);
         let to = self.destination(&packet);
-        if channel == Channel::Reliable {
-            let newcomers = self.newcomers(now, &to);
-            if !newcomers.is_empty() {
-                self.hold_up(now, seat, id, Cause::Newcomers, newcomers);
+        if channel == Channel::Reliable && !self.holds.include(seat) {
+            if let Some((newcomers, until)) = self.newcomers(now, seat, &to) {
+                self.hold_up(now, seat, id, newcomers, Some(until));
             } else if let Some(readers) = self.laggards(seat, &to) {
-                self.hold_up(now, seat, id, Cause::Laggards, readers);
+                self.hold_up(now, seat, id, readers, None);
             }
         }
         self.route_and_keep(now, Some(seat), channel, to, payload);
     }
 
-    /// Those for whom a message would have to be kept, when enough is kept already.
-    fn newcomers(&self, now: Now, to: &Destination) -> Vec<Seat> {
+    /// Those for whom a message has to be kept beside many of its sender's, and until when they are waited for.
+    fn newcomers(
+        &mut self,
+        now: Now,
+        from: Seat,
+        to: &Destination,
+    ) -> Option<(Vec<Seat>, Instant)> {
         if self.cache.bytes <= CACHE_ENOUGH {
-            return Vec::new();
+            return None;
         }
-        let newcomers = self.participants.values().filter(|participant| {
-            let inbox = &participant.inbox;
-            let is_opening = !inbox.ready && inbox.since + OPENING > now.at;
-            is_opening && participant.guest.is_none() && to.includes(participant)
-        });
-        newcomers.map(|participant| participant.seat).collect()
+        self.cache.trim(Some(now.at));
+        let mut newcomers = Vec::new();
+        let mut until = now.at;
+        for participant in self.participants.values() {
+            let opens_until = participant.inbox.since + OPENING;
+            let is_opening = !participant.inbox.ready && opens_until > now.at;
+            if participant.seat == from || participant.guest.is_some() || !is_opening {
+                continue;
+            }
+            if to.includes(participant) && self.cache.bytes_of(from, participant) > CACHE_ENOUGH {
+                newcomers.push(participant.seat);
+                until = until.max(opens_until);
+            }
+        }
+        (!newcomers.is_empty()).then_some((newcomers, until))
     }
 
-    /// All for whom a message is, if each of them is behind.
+    /// Nothing is kept when nobody is to come.
+    pub(super) fn drop_cache_if_served(&mut self) {
+        let is_awaited = |p: &Participant| !p.inbox.ready && p.guest.is_none();
+        if !self.participants.values().any(is_awaited) {
+            self.cache = JoinerCache::default();
+        }
+    }
+
+    /// Those for whom a message is and who may be waited for, if nobody keeps up with it.
     fn laggards(&self, from: Seat, to: &Destination) -> Option<Vec<Seat>> {
         let mut readers = Vec::new();
         for participant in self.participants.values() {
@@ -204,10 +236,11 @@ impl Room {
             if participant.seat == from || !inbox.ready || !to.includes(participant) {
                 continue;
             }
-            if inbox.pace != Pace::Behind {
-                return None;
+            match inbox.pace {
+                Pace::Keeping => return None,
+                Pace::Behind => readers.push(participant.seat),
+                Pace::TooSlow => {}
             }
-            readers.push(participant.seat);
         }
         (!readers.is_empty()).then_some(readers)
     }
@@ -374,10 +407,8 @@ impl Room {
                 },
             );
         }
-        self.end_holds_for(seat);
-        if self.participants.values().all(|p| p.inbox.ready) {
-            self.cache = JoinerCache::default();
-        }
+        self.newcomer_served(now, seat);
+        self.drop_cache_if_served();
         self.tell_data_track_handles(seat);
     }
 }

@@ -192,7 +192,8 @@ impl Room {
         self.qualities.forget(seat);
         let was_active = participant.is_active();
         self.fail_rpcs_of(seat);
-        self.forget_holds(seat);
+        self.forget_holds(now, seat);
+        self.drop_cache_if_served();
         self.end_forwards(seat);
         self.forget_guest(participant);
         let replaced = reason == DisconnectReason::DuplicateIdentity;

@@ -522,7 +522,7 @@ impl Room {
             Event::Disconnected { id } => self.transport_disconnected(now, id),
             Event::Closed { id } => self.transport_closed(now, id),
             Event::ChannelOpen { id, channel } => self.channel_open(now, id, channel),
-            Event::Behind { id, behind } => self.reader_behind(id, behind),
+            Event::Behind { id, behind } => self.reader_behind(now, id, behind),
             Event::ChannelStuck { id } => self.channel_stuck(now, id),
             Event::Data {
                 id,

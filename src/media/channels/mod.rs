@@ -247,7 +247,11 @@ impl Channels {
             Verdict::Next | Verdict::Take => {}
         }
         self.ended |= matches!(packet[COMMON_HEADER], ABORT | SHUTDOWN);
-        let packet = Bytes::copy_from_slice(packet);
+        self.give(now, Bytes::copy_from_slice(packet));
+    }
+
+    /// Hands a packet that was judged to the association.
+    fn give(&mut self, now: Instant, packet: Bytes) {
         match self.endpoint.handle(now, NOWHERE, None, None, packet) {
             Some((handle, DatagramEvent::NewAssociation(association))) => {
                 self.association = Some((handle, association));
@@ -299,8 +303,12 @@ impl Channels {
     pub(super) fn transmit(&mut self, now: Instant, mut send: impl FnMut(&[u8])) {
         if let Some(packet) = self.window.take_kept(self.readable.is_empty()) {
             // Twice: the second one makes that it is acknowledged at once (RFC 9260 §6.2).
+            let refused = self.refused;
             self.handle(now, &packet);
-            self.handle(now, &packet);
+            if self.refused == refused && !self.lost {
+                self.give(now, packet.into());
+            }
+            self.refused = refused;
         }
         while let Some(transmit) = self.endpoint.poll_transmit() {
             each_packet(transmit.payload, &mut send);

@@ -102,11 +102,14 @@ async def main():
     except asyncio.TimeoutError:
         problems.append(f"the file was not there after {args.limit} s")
     took = time.monotonic() - start
+    heard.append(time.monotonic())
     for task in tasks:
+        if task.done() and task.exception():
+            problems.append(f"{type(task.exception()).__name__}: {task.exception()}")
         task.cancel()
     if rejoins:
         problems.append(f"the reader lost its connection: {rejoins}")
-    pause = max((b - a for a, b in zip(heard, heard[1:])), default=None if args.to_all else took)
+    pause = max((b - a for a, b in zip(heard, heard[1:])), default=took) if others else None
     if pause is not None and pause > args.max_pause:
         problems.append(f"for {pause:.1f} s nothing was heard of the third one")
     figures = dict(megabits=round(8 * args.size / took, 1), seconds=round(took, 1), pause=pause and round(pause, 2))

@@ -81,10 +81,16 @@ fn a_burst_of_small_messages_is_told_in_portions_and_waits_while_held() {
     lab.run(ms(60));
     let told = lab.events.len();
     assert!((65..2_000).contains(&told), "{told}");
+    let hold = |hold| Command::HoldData {
+        id: TransportId(1),
+        hold,
+    };
     lab.planes[0].set_data_hold(TransportId(1), HoldReason::Room, true);
+    lab.command(0, hold(true));
+    lab.planes[0].set_data_hold(TransportId(1), HoldReason::Room, false);
     lab.run(ms(500));
     assert!(lab.events.len() <= told + 64);
-    lab.planes[0].set_data_hold(TransportId(1), HoldReason::Room, false);
+    lab.command(0, hold(false));
     lab.run(ms(5_000));
     let numbers: Vec<_> = lab
         .events
