@@ -101,13 +101,12 @@ impl JoinerCache {
         self.trim(None);
     }
 
-    /// What a newcomer would get of one sender's, bytes.
-    fn bytes_of(&self, from: Seat, newcomer: &Participant) -> usize {
-        let since = newcomer.inbox.since;
+    /// What is kept of one sender's from this moment on, bytes.
+    fn bytes_of(&self, from: Seat, since: Instant) -> usize {
         let packets = self.packets.iter().rev();
         packets
             .take_while(|packet| packet.at >= since)
-            .filter(|packet| packet.from == Some(from) && packet.to.includes(newcomer))
+            .filter(|packet| packet.from == Some(from))
             .map(|packet| packet.payload.len())
             .sum()
     }
@@ -194,30 +193,27 @@ impl Room {
     }
 
     /// Those for whom a message has to be kept beside many of its sender's, and until when they are waited for.
-    fn newcomers(
-        &mut self,
-        now: Now,
-        from: Seat,
-        to: &Destination,
-    ) -> Option<(Vec<Seat>, Instant)> {
+    fn newcomers(&self, now: Now, from: Seat, to: &Destination) -> Option<(Vec<Seat>, Instant)> {
         if self.cache.bytes <= CACHE_ENOUGH {
             return None;
         }
-        self.cache.trim(Some(now.at));
-        let mut newcomers = Vec::new();
-        let mut until = now.at;
-        for participant in self.participants.values() {
-            let opens_until = participant.inbox.since + OPENING;
-            let is_opening = !participant.inbox.ready && opens_until > now.at;
-            if participant.seat == from || participant.guest.is_some() || !is_opening {
-                continue;
-            }
-            if to.includes(participant) && self.cache.bytes_of(from, participant) > CACHE_ENOUGH {
-                newcomers.push(participant.seat);
-                until = until.max(opens_until);
-            }
+        let newcomers: Vec<&Participant> = self
+            .participants
+            .values()
+            .filter(|participant| {
+                let inbox = &participant.inbox;
+                let is_opening = !inbox.ready && inbox.since + OPENING > now.at;
+                is_opening && participant.guest.is_none() && participant.seat != from
+            })
+            .filter(|participant| to.includes(participant))
+            .collect();
+        let joins = || newcomers.iter().map(|newcomer| newcomer.inbox.since);
+        let (first, last) = joins().min().zip(joins().max())?;
+        if self.cache.bytes_of(from, first) <= CACHE_ENOUGH {
+            return None;
         }
-        (!newcomers.is_empty()).then_some((newcomers, until))
+        let seats = newcomers.iter().map(|newcomer| newcomer.seat);
+        Some((seats.collect(), last + OPENING))
     }
 
     /// Nothing is kept when nobody is to come.

@@ -32,16 +32,24 @@ impl Scene {
 
     /// A message of Alice's; to all if it names nobody.
     fn tell(&mut self, names: &[&str]) {
-        let packet = DataPacket {
-            destination_identities: names.iter().map(|&name| name.to_owned()).collect(),
-            value: Some(data_packet::Value::User(UserPacket::default())),
-            ..Default::default()
-        };
-        send(&mut self.lab, self.alice, &packet);
+        send(&mut self.lab, self.alice, &message(names, 0));
     }
 
     fn is_held(&self) -> bool {
         self.lab.workers.held.contains(&self.alice)
+    }
+}
+
+/// To these, or to all; with that many bytes.
+fn message(names: &[&str], len: usize) -> DataPacket {
+    let packet = UserPacket {
+        payload: vec![0; len],
+        ..Default::default()
+    };
+    DataPacket {
+        destination_identities: names.iter().map(|&name| name.to_owned()).collect(),
+        value: Some(data_packet::Value::User(packet)),
+        ..Default::default()
     }
 }
 
@@ -84,10 +92,7 @@ fn lossy_messages_hold_nobody_up() {
     scene.lag(scene.bob, true);
     scene.lag(scene.carol, true);
     let id = scene.alice;
-    let packet = DataPacket {
-        value: Some(data_packet::Value::User(UserPacket::default())),
-        ..Default::default()
-    };
+    let packet = message(&[], 0);
     scene.lab.event(Event::Data {
         id,
         channel: Channel::Lossy,
@@ -157,11 +162,7 @@ fn those_who_wait_for_one_reader_go_on_one_after_the_other() {
     let mut scene = Scene::new();
     let (alice, bob, carol) = (scene.alice, scene.bob, scene.carol);
     scene.lag(bob, true);
-    let packet = DataPacket {
-        destination_identities: vec!["bob".to_owned()],
-        value: Some(data_packet::Value::User(UserPacket::default())),
-        ..Default::default()
-    };
+    let packet = message(&["bob"], 0);
     send(&mut scene.lab, carol, &packet);
     send(&mut scene.lab, alice, &packet);
     let held = |scene: &Scene| [carol, alice].map(|id| scene.lab.workers.held.contains(&id));
@@ -185,15 +186,7 @@ fn flood() -> (Lab, TransportId, DataPacket) {
     let mut lab = Lab::new();
     lab.join("alice");
     let alice = lab.connect();
-    let packet = UserPacket {
-        payload: vec![0; 15_000],
-        ..Default::default()
-    };
-    let packet = DataPacket {
-        value: Some(data_packet::Value::User(packet)),
-        ..Default::default()
-    };
-    (lab, alice, packet)
+    (lab, alice, message(&[], 15_000))
 }
 
 #[test]

@@ -25,14 +25,6 @@ ap.add_argument("--max-pause", type=float, default=1.0, help="seconds between wh
 args = ap.parse_args()
 
 
-async def connect(identity):
-    room = rtc.Room()
-    await asyncio.wait_for(
-        room.connect(args.url, session.token(args, identity), session.options(args, connect_timeout=10)), 30
-    )
-    return room
-
-
 async def send(room, file):
     to = None if args.to_all else ["reader"]
     writer = await room.local_participant.stream_bytes(
@@ -77,7 +69,7 @@ async def main():
     others = [] if args.to_all else ["talker", "listener"]
     try:
         for identity in ["sender", "reader", *others]:
-            rooms.append(await connect(identity))
+            rooms.append(await session.connect(args, identity))
     except Exception as e:
         print(json.dumps(dict(problems=[f"{type(e).__name__}: {e}"])))
         return 2

@@ -24,14 +24,6 @@ ap.add_argument("--opening", type=float, default=0, help="seconds that the recei
 args = ap.parse_args()
 
 
-async def connect(identity):
-    room = rtc.Room()
-    await asyncio.wait_for(
-        room.connect(args.url, session.token(args, identity), session.options(args, connect_timeout=10)), 30
-    )
-    return room
-
-
 def listen(room, got, done):
     @room.on("data_received")
     def _(packet):
@@ -62,9 +54,9 @@ def breaks(numbers):
 async def main():
     got, done = dict(reliable=[], lossy=[], odd=[]), asyncio.Event()
     try:
-        receiver = await connect("receiver")
+        receiver = await session.connect(args, "receiver")
         listen(receiver, got, done)
-        sender = await connect("sender")
+        sender = await session.connect(args, "sender")
     except Exception as e:
         print(json.dumps(dict(problems=[f"{type(e).__name__}: {e}"])))
         return 2

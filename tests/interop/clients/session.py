@@ -46,6 +46,12 @@ def options(args, **more):
     return o
 
 
+async def connect(args, identity):
+    room = rtc.Room()
+    await asyncio.wait_for(room.connect(args.url, token(args, identity), options(args, connect_timeout=10)), 30)
+    return room
+
+
 def run(main):
     """Runs main() and ends with its status; where it hangs, SIGTERM has it say in which task, SIGABRT in which call."""
 
