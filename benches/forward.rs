@@ -16,9 +16,9 @@ use parlor::media::plane::{Plane, PlaneConfig};
 use parlor::media::srtp::{self, Profile};
 use parlor::media::transport::{Transport, TransportConfig};
 use parlor::plan::{
-    CandidateKind, Codec, Command, DownTrackPlan, DtlsRole, Extensions, Format, IceCredentials,
-    Kind, LocalCandidate, Proto, ReceiveFormat, ReceiveLayer, ReceivePlan, ReceiveTrack,
-    RemoteCandidate, RemoteTransport, SendFormat, Wanted,
+    CandidateKind, Codec, Command, DataChannels, DownTrackPlan, DtlsRole, Extensions, Format,
+    IceCredentials, Kind, LocalCandidate, Proto, ReceiveFormat, ReceiveLayer, ReceivePlan,
+    ReceiveTrack, RemoteCandidate, RemoteTransport, SendFormat, Wanted,
 };
 use parlor::random::Random;
 use parlor::rtp::ExtensionWriter;
@@ -150,7 +150,7 @@ impl Scene {
                 local: ours.clone(),
                 controlling: false,
                 lite: false,
-                opens_channels: false,
+                channels: DataChannels::Theirs,
                 events,
             };
             let remote = RemoteTransport {
@@ -172,7 +172,7 @@ impl Scene {
                 local: theirs,
                 controlling: true,
                 lite: false,
-                opens_channels: true,
+                channels: DataChannels::Ours,
                 candidates: &[candidate(address(peer))],
                 certificate: Arc::clone(&certificate),
             };

@@ -368,6 +368,18 @@ impl Channel {
     }
 }
 
+/// Who opens the data channels of a transport, and who sends on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataChannels {
+    /// We open all three, and both ends send (the subscriber transport of a client with two connections that waits for
+    /// it).
+    Ours,
+    /// The peer opens them, and both ends send.
+    Theirs,
+    /// The peer opens them, and only it sends: what we send takes its other transport.
+    TheirsAlone,
+}
+
 /// Where the events of a transport go: the task of its room. Bounded; a full channel makes the worker hold data
 /// messages back in SCTP and merge the rest.
 pub type EventSender = tokio::sync::mpsc::Sender<Event>;
@@ -385,9 +397,8 @@ pub enum Command {
         controlling: bool,
         /// Send no checks of our own (RFC 8445 §2.5).
         lite: bool,
-        /// `true`: this side opens the three data channels (the subscriber transport of a client with two connections that
-        /// waits for it); else the peer does.
-        opens_channels: bool,
+        /// Its data channels.
+        channels: DataChannels,
         /// Where events go.
         events: EventSender,
     },
@@ -531,12 +542,11 @@ pub enum Event {
         /// The transport.
         id: TransportId,
     },
-    /// All three data channels, or those that the peer opened, can be written to.
+    /// `_reliable` can be written to, on a transport where we send. Nobody waits for the others: what is sent before they
+    /// open may be lost.
     ChannelOpen {
         /// The transport.
         id: TransportId,
-        /// The channel.
-        channel: Channel,
     },
     /// A reliable channel holds more than 1 MB for its reader; or less than half of that again.
     Behind {

@@ -12,9 +12,9 @@ use parlor::media::io::{Path, Sink, Socket};
 use parlor::media::transport::{Transport, TransportConfig, TransportEvent};
 use parlor::net::{Handle, Net};
 use parlor::plan::{
-    CandidateKind, Channel, Codec, Command, DownTrackPlan, DtlsRole, Event, Extensions, Format,
-    IceCredentials, Kind, LocalCandidate, Proto, ReceiveFormat, ReceiveLayer, ReceivePlan,
-    ReceiveTrack, RemoteCandidate, RemoteTransport, SendFormat, Wanted,
+    CandidateKind, Channel, Codec, Command, DataChannels, DownTrackPlan, DtlsRole, Event,
+    Extensions, Format, IceCredentials, Kind, LocalCandidate, Proto, ReceiveFormat, ReceiveLayer,
+    ReceivePlan, ReceiveTrack, RemoteCandidate, RemoteTransport, SendFormat, Wanted,
 };
 use parlor::random::Random;
 use parlor::rtp::header::Header;
@@ -115,7 +115,7 @@ impl Client {
                 local: server.clone(),
                 controlling: false,
                 lite: false,
-                opens_channels: false,
+                channels: DataChannels::Theirs,
                 events,
             },
         )
@@ -137,7 +137,7 @@ impl Client {
             local: own,
             controlling: true,
             lite: false,
-            opens_channels: true,
+            channels: DataChannels::Ours,
             candidates: &candidates,
             certificate,
         };

@@ -102,10 +102,15 @@ fn info(ip: &str, port: u16) -> Does {
     Does::Says(200, body)
 }
 
-/// A port that was free a moment ago.
-async fn free_port() -> u16 {
-    let listener = TcpListener::bind((LOCAL, 0)).await.unwrap();
-    listener.local_addr().unwrap().port()
+/// A port to listen on. While the socket lives, nobody who asks for any port gets this one.
+fn free_port() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket
+        .bind(SocketAddr::new(LOCAL.parse().unwrap(), 0))
+        .unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
 }
 
 /// The page of that server, for ingress from this peer.
@@ -172,7 +177,7 @@ async fn opened(does: Vec<Does>) -> (Option<SocketAddr>, usize) {
 
 #[tokio::test]
 async fn a_supervisor_that_answers_is_asked_once() {
-    let port = free_port().await;
+    let (_kept, port) = free_port();
     let (bound, asked) = opened(vec![info(LOCAL, port)]).await;
     assert_eq!(bound, Some(SocketAddr::new(LOCAL.parse().unwrap(), port)));
     assert_eq!(asked, 1);
@@ -197,7 +202,7 @@ async fn whatever_fails_is_tried_again() {
         info("192.0.2.77", 8099),
     ];
     for failure in failures {
-        let port = free_port().await;
+        let (_kept, port) = free_port();
         let (bound, asked) = opened(vec![failure.clone(), info(LOCAL, port)]).await;
         assert_eq!(bound.map(|bound| bound.port()), Some(port), "{failure:?}");
         assert_eq!(asked, 2, "{failure:?}");
@@ -218,7 +223,7 @@ fn pauses_differ_by_up_to_a_half() {
 #[tokio::test]
 async fn a_port_that_is_taken_is_asked_for_again() {
     let taken = TcpListener::bind((LOCAL, 0)).await.unwrap();
-    let port = free_port().await;
+    let (_kept, port) = free_port();
     let does = vec![
         info(LOCAL, taken.local_addr().unwrap().port()),
         info(LOCAL, port),
@@ -290,7 +295,7 @@ async fn a_supervisor_that_sleeps_holds_nothing_up() {
 #[tokio::test]
 async fn the_page_is_for_one_peer_only() {
     let tasks = Tasks::new();
-    let port = free_port().await;
+    let (_kept, port) = free_port();
     let (hass, _heads) = supervisor(vec![info(LOCAL, port)], &tasks).await;
     let (page, net) = page("127.0.0.2", &tasks);
     let ask = Ask::new(&hass, QUICK.answer).unwrap();

@@ -350,13 +350,13 @@ fn complete(command: RoomCommand, events: &mpsc::Sender<Event>) -> Command {
             local,
             controlling,
             lite,
-            opens_channels,
+            channels,
         } => Command::OpenTransport {
             id,
             local,
             controlling,
             lite,
-            opens_channels,
+            channels,
             events: events.clone(),
         },
     }

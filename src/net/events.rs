@@ -168,11 +168,9 @@ fn is_replaced_by(earlier: &Event, later: &Event) -> bool {
             Event::Connected { .. } | Event::Disconnected { .. },
         )
         | (Event::Behind { .. }, Event::Behind { .. })
+        | (Event::ChannelOpen { .. }, Event::ChannelOpen { .. })
         | (Event::ChannelStuck { .. }, Event::ChannelStuck { .. })
         | (Event::Quality { .. }, Event::Quality { .. }) => true,
-        (Event::ChannelOpen { channel: one, .. }, Event::ChannelOpen { channel: two, .. }) => {
-            one == two
-        }
         (
             Event::LayerSeen {
                 up: one,

@@ -182,14 +182,17 @@ struct Seat {
 impl Seat {
     /// Waits while the worker has too much to do. Nothing happens when it has ended.
     async fn send(&self, input: Input) {
-        // A transport has nothing to do until its peer is known or heard: it is opened when that wakes the worker. Few
-        // may wait so, fewer than a worker takes in one turn.
-        let is_opening = matches!(input, Input::Command(Command::OpenTransport { .. }));
+        // A transport has nothing to do until an address of its peer is known or the peer is heard: whichever wakes the
+        // worker, it takes these two first. Few may wait so, fewer than a worker takes in one turn.
+        let can_wait = matches!(
+            input,
+            Input::Command(Command::OpenTransport { .. } | Command::SetRemote { .. })
+        );
         if self.inputs.send(input).await.is_err() {
             tracing::debug!("a command to a worker that has ended");
         }
         let waiting = self.inputs.max_capacity() - self.inputs.capacity();
-        if !is_opening || waiting >= UNRUNG {
+        if !can_wait || waiting >= UNRUNG {
             self.doorbell.ring();
         }
     }

@@ -157,7 +157,7 @@ async fn a_transport_is_open_when_the_first_datagram_for_it_comes() {
         },
         controlling: false,
         lite: false,
-        opens_channels: false,
+        channels: crate::plan::DataChannels::Theirs,
         events,
     };
     handle.send(worker, open).await;
@@ -208,7 +208,7 @@ async fn however_many_transports_are_opened_the_worker_takes_them() {
                 },
                 controlling: false,
                 lite: false,
-                opens_channels: false,
+                channels: crate::plan::DataChannels::Theirs,
                 events,
             };
             handle.send(WorkerId(0), open).await;

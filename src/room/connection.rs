@@ -2,9 +2,9 @@
 
 use crate::ids::{Mid, TransportId, UpTrackId};
 use crate::negotiate::Negotiator;
-use crate::plan::{Channel, IceCredentials, RemoteCandidate, RemoteTransport};
+use crate::plan::{IceCredentials, RemoteCandidate, RemoteTransport};
 use crate::protocol::livekit::{SignalTarget, signal_response};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// The first negotiation after a quiet time waits this long for others to join in (livekit 1.13.5 `transport.go`).
@@ -30,7 +30,8 @@ pub(super) struct Connection {
     pub(super) trickled: bool,
     /// Our credentials for an ICE restart that the next offer begins.
     pub(super) restart: Option<IceCredentials>,
-    pub(super) channels: HashSet<Channel>,
+    /// What is sent to everybody can be sent on it.
+    pub(super) takes_data: bool,
     /// Codecs of publications by section.
     pub(super) published: HashMap<Mid, UpTrackId>,
     /// Answers wait until then in `held`.
@@ -62,7 +63,7 @@ impl Connection {
             early_candidates: Vec::new(),
             trickled: false,
             restart: None,
-            channels: HashSet::new(),
+            takes_data: false,
             published: HashMap::new(),
             hold_until: None,
             held: Vec::new(),

@@ -372,7 +372,7 @@ impl Room {
             return;
         };
         let transport = connection.transport;
-        let open = connection.connected && connection.channels.contains(&Channel::Reliable);
+        let open = connection.connected && connection.takes_data;
         if !open || participant.inbox.ready {
             return;
         }

@@ -7,7 +7,7 @@ use super::track::known;
 use super::{JOIN_TIMEOUT, Now, Output, Place, Room, RoomCommand, Seat, SessionId};
 use crate::ids::{Identity, ParticipantSid, TransportId};
 use crate::negotiate::{Negotiator, Role, Setup};
-use crate::plan::IceCredentials;
+use crate::plan::{DataChannels, IceCredentials};
 use crate::protocol::join::Join;
 use crate::protocol::livekit::{
     self as proto, DisconnectReason, SignalTarget, client_info, participant_info, signal_response,
@@ -252,7 +252,12 @@ impl Room {
             Role::Subscriber => SignalTarget::Subscriber,
         };
         let we_offer = role == Role::Subscriber;
-        let opens_channels = we_offer && setup.holds_data;
+        // As `Participant::data_connection` has it.
+        let channels = match role {
+            Role::Subscriber if setup.holds_data => DataChannels::Ours,
+            Role::Publisher if setup.holds_data => DataChannels::TheirsAlone,
+            Role::Publisher | Role::Single | Role::Subscriber => DataChannels::Theirs,
+        };
         self.transports.insert(transport, seat);
         self.outputs.push_back(Output::Net(
             worker,
@@ -261,7 +266,7 @@ impl Room {
                 local,
                 controlling: we_offer,
                 lite,
-                opens_channels,
+                channels,
             },
         ));
         Some(Connection::new(transport, target, Negotiator::new(setup)))

@@ -4,7 +4,7 @@ use super::participant::Participant;
 use super::webhooks::brief;
 use super::{DISCONNECT_GRACE, Fault, Now, Output, Room, Seat, SessionId};
 use crate::ids::{Identity, TransportId};
-use crate::plan::{Channel, Command, Proto};
+use crate::plan::{Command, Proto};
 use crate::protocol::livekit::{
     DisconnectReason, LeaveRequest, leave_request, participant_info, signal_response,
 };
@@ -332,7 +332,7 @@ impl Room {
         participant.expires = Some((now.at + DISCONNECT_GRACE, reason));
     }
 
-    pub(super) fn channel_open(&mut self, now: Now, id: TransportId, channel: Channel) {
+    pub(super) fn channel_open(&mut self, now: Now, id: TransportId) {
         let Some(&seat) = self.transports.get(&id) else {
             return;
         };
@@ -340,7 +340,7 @@ impl Room {
             return;
         };
         if let Some(connection) = participant.connection_mut(id) {
-            connection.channels.insert(channel);
+            connection.takes_data = true;
         }
         self.replay_data(now, seat);
     }

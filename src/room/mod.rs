@@ -61,7 +61,7 @@ use crate::config::{Keys, Limits, Room as Defaults};
 use crate::ids::{
     DownTrackId, Identity, ParticipantSid, TrackSid, TransportId, UpTrackId, WorkerId,
 };
-use crate::plan::{Command, Event, Fingerprint, IceServer, LocalCandidate};
+use crate::plan::{Command, DataChannels, Event, Fingerprint, IceServer, LocalCandidate};
 use crate::protocol::livekit::{self as proto, signal_request, signal_response};
 use crate::protocol::signal::Encoded;
 use crate::random::Random;
@@ -138,8 +138,8 @@ pub enum RoomCommand {
         controlling: bool,
         /// No checks of our own.
         lite: bool,
-        /// We open the data channels.
-        opens_channels: bool,
+        /// Who opens the data channels, and who sends on them.
+        channels: DataChannels,
     },
 }
 
@@ -521,7 +521,7 @@ impl Room {
             }
             Event::Disconnected { id } => self.transport_disconnected(now, id),
             Event::Closed { id } => self.transport_closed(now, id),
-            Event::ChannelOpen { id, channel } => self.channel_open(now, id, channel),
+            Event::ChannelOpen { id } => self.channel_open(now, id),
             Event::Behind { id, behind } => self.reader_behind(now, id, behind),
             Event::ChannelStuck { id } => self.channel_stuck(now, id),
             Event::Data {

@@ -29,14 +29,14 @@ impl Plane {
                 local,
                 controlling,
                 lite,
-                opens_channels,
+                channels,
                 events: _,
             } => {
                 let config = TransportConfig {
                     local,
                     controlling,
                     lite,
-                    opens_channels,
+                    channels,
                     candidates: &self.config.candidates,
                     certificate: Arc::clone(&self.config.certificate),
                 };

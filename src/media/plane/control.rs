@@ -9,7 +9,7 @@ use crate::media::srtp::RTCP_OVERHEAD;
 use crate::media::stats::Drop;
 use crate::media::timers::Wake;
 use crate::media::transport::TransportEvent;
-use crate::plan::{Event, Kind};
+use crate::plan::{Channel, Event, Kind};
 use crate::rtp::rtcp::{self, Feedback, ReportBlock, SenderInfo, Writer};
 use std::time::{Duration, Instant};
 
@@ -392,7 +392,12 @@ impl Plane {
         let id = peer.id;
         let event = match event {
             TransportEvent::Behind(behind) => Event::Behind { id, behind },
-            TransportEvent::ChannelOpen(channel) => Event::ChannelOpen { id, channel },
+            TransportEvent::ChannelOpen(channel) => {
+                if channel != Channel::Reliable || !peer.transport.sends_data() {
+                    return;
+                }
+                Event::ChannelOpen { id }
+            }
             TransportEvent::ChannelStuck => Event::ChannelStuck { id },
             TransportEvent::Closed => Event::Closed { id },
             TransportEvent::Connected { proto, remote } => {

@@ -25,7 +25,8 @@ use super::srtp::{Opener, Sealer, SrtpFault};
 use super::stats::Drop;
 use crate::ids::TransportId;
 use crate::plan::{
-    Channel, DtlsRole, IceCredentials, LocalCandidate, Proto, RemoteCandidate, RemoteTransport,
+    Channel, DataChannels, DtlsRole, IceCredentials, LocalCandidate, Proto, RemoteCandidate,
+    RemoteTransport,
 };
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -52,8 +53,8 @@ pub struct TransportConfig<'a> {
     pub controlling: bool,
     /// Send no checks of our own.
     pub lite: bool,
-    /// We open the data channels; else the peer does.
-    pub opens_channels: bool,
+    /// Who opens the data channels, and who sends on them.
+    pub channels: DataChannels,
     /// Where the worker can be reached. One per protocol and family is used, the most preferred.
     pub candidates: &'a [LocalCandidate],
     /// The certificate of the process.
@@ -134,6 +135,7 @@ pub struct Transport {
     id: TransportId,
     certificate: Arc<Certificate>,
     opens_channels: bool,
+    sends_data: bool,
     ice: Ice,
     dtls: Option<Box<Dtls>>,
     sealer: Option<Sealer>,
@@ -170,7 +172,8 @@ impl Transport {
         Self {
             id,
             certificate: config.certificate,
-            opens_channels: config.opens_channels,
+            opens_channels: config.channels == DataChannels::Ours,
+            sends_data: config.channels != DataChannels::TheirsAlone,
             ice: Ice::new(
                 &config.local,
                 config.controlling,
@@ -465,6 +468,11 @@ impl Transport {
                 dtls.send(packet, &mut |datagram| send(sink, &path, datagram));
             });
         }
+    }
+
+    /// Messages leave on this transport, not only come.
+    pub fn sends_data(&self) -> bool {
+        self.sends_data
     }
 
     /// The next event. Messages are read here, one a call.

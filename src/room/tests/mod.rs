@@ -165,8 +165,8 @@ impl Lab {
                 Output::Guest(id, told) => self.guests.push((id, told)),
                 Output::Close(session) => self.closed.push(session),
                 Output::Answer(id, answer) => self.answers.push((id, *answer)),
-                Output::Net(worker, RoomCommand::Open { id, .. }) => {
-                    self.workers.open(worker, id);
+                Output::Net(worker, RoomCommand::Open { id, channels, .. }) => {
+                    self.workers.open(worker, id, channels);
                     self.opened.push(id);
                 }
                 Output::Net(worker, RoomCommand::Plain(command)) => {
@@ -223,8 +223,8 @@ impl Lab {
             proto: Proto::Udp,
             remote,
         });
-        for channel in [Channel::Reliable, Channel::Lossy, Channel::DataTrack] {
-            self.event(Event::ChannelOpen { id, channel });
+        if self.workers.tells_open(id) {
+            self.event(Event::ChannelOpen { id });
         }
         id
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ids::{DownTrackId, UpTrackId};
-use crate::plan::Kind;
+use crate::plan::{DataChannels, Kind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The transports, tracks and mirrors that a room has asked for. It panics at a command that no worker could carry out.
@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Workers {
     transports: BTreeMap<TransportId, WorkerId>,
     closed: BTreeSet<TransportId>,
+    /// Nothing is sent on their data channels, and nobody is told when they open.
+    silent: BTreeSet<TransportId>,
     /// What comes on their data channels is not read.
     pub(super) held: BTreeSet<TransportId>,
     pub(super) ups: BTreeMap<UpTrackId, (TransportId, Kind)>,
@@ -42,10 +44,18 @@ impl Workers {
         self.transports.contains_key(&id)
     }
 
-    pub(super) fn open(&mut self, worker: WorkerId, id: TransportId) {
+    /// The room waits to be told that its channels are open.
+    pub(super) fn tells_open(&self, id: TransportId) -> bool {
+        self.is_open(id) && !self.silent.contains(&id)
+    }
+
+    pub(super) fn open(&mut self, worker: WorkerId, id: TransportId, channels: DataChannels) {
         assert!(!self.closed.contains(&id), "{id:?} is used twice");
         let before = self.transports.insert(id, worker);
         assert_eq!(before, None, "{id:?} is open");
+        if channels == DataChannels::TheirsAlone {
+            self.silent.insert(id);
+        }
     }
 
     /// Somebody has come along from another room.
@@ -134,6 +144,7 @@ impl Workers {
             Command::SendData { to, .. } => {
                 for id in to {
                     self.check(worker, *id, command);
+                    assert!(!self.silent.contains(id), "{command:?}");
                 }
             }
             Command::SetMuted { .. }

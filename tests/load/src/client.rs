@@ -9,7 +9,7 @@ use parlor::ids::{Ssrc, TransportId};
 use parlor::media::certificate::Certificate;
 use parlor::media::io::{Path, Sink, Socket};
 use parlor::media::transport::{Transport, TransportConfig, TransportEvent};
-use parlor::plan::{IceCredentials, LocalCandidate, Proto};
+use parlor::plan::{DataChannels, IceCredentials, LocalCandidate, Proto};
 use parlor::random::Random;
 use parlor::rtp::header::{Header, is_rtcp};
 use parlor::rtp::rtcp;
@@ -182,7 +182,11 @@ impl Client {
                 local: credentials.clone(),
                 controlling: offers,
                 lite: false,
-                opens_channels: offers,
+                channels: if offers {
+                    DataChannels::Ours
+                } else {
+                    DataChannels::Theirs
+                },
                 candidates: &candidates,
                 certificate: Arc::clone(certificate),
             },

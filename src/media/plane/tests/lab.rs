@@ -7,8 +7,9 @@ use crate::media::io::Socket;
 use crate::media::nack::NackGenerator;
 use crate::media::transport::{Transport, TransportConfig, TransportEvent};
 use crate::plan::{
-    CandidateKind, Codec, DownTrackPlan, DtlsRole, Extensions, Format, IceCredentials, Kind, Proto,
-    ReceivePlan, ReceiveTrack, RemoteCandidate, RemoteTransport, SendFormat, Wanted,
+    CandidateKind, Codec, DataChannels, DownTrackPlan, DtlsRole, Extensions, Format,
+    IceCredentials, Kind, Proto, ReceivePlan, ReceiveTrack, RemoteCandidate, RemoteTransport,
+    SendFormat, Wanted,
 };
 use crate::rtp::header::{EXTENSION_BIT, FIXED_LEN, Header, Outgoing};
 use crate::rtp::rtcp::{self, Feedback, ReportBlock, SenderInfo, Writer};
@@ -206,7 +207,7 @@ impl Lab {
             random: Random::seeded(seed),
         };
         for &plane in seats {
-            lab.join(plane);
+            lab.join(plane, DataChannels::Theirs);
         }
         lab.run(ms(1_500));
         for person in &lab.people {
@@ -215,7 +216,7 @@ impl Lab {
         lab
     }
 
-    fn join(&mut self, plane: usize) {
+    pub(super) fn join(&mut self, plane: usize, channels: DataChannels) {
         let person = self.people.len();
         let id = TransportId(person as u64 + 1);
         let address = person_address(person);
@@ -235,7 +236,7 @@ impl Lab {
                 local: theirs.clone(),
                 controlling: true,
                 lite: false,
-                opens_channels: true,
+                channels: DataChannels::Ours,
                 candidates: &candidates,
                 certificate: Arc::clone(&CERTIFICATE),
             },
@@ -248,7 +249,7 @@ impl Lab {
                 local: ours.clone(),
                 controlling: false,
                 lite: false,
-                opens_channels: false,
+                channels,
                 events,
             },
         );

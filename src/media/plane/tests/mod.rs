@@ -11,7 +11,7 @@ mod svc;
 use super::*;
 use crate::ids::PayloadType;
 use crate::media::codec::{opus, vp8::Vp8Descriptor};
-use crate::plan::{Channel, SendFormat, Wanted};
+use crate::plan::{Channel, DataChannels, SendFormat, Wanted};
 use bytes::Bytes;
 use camera::*;
 use lab::*;
@@ -742,4 +742,32 @@ fn an_idle_plane_sleeps() {
     }
     // Two transports' consent checks and ticks, nothing of the tracks.
     assert!(wakes < 60, "{wakes}");
+}
+
+#[test]
+fn the_room_is_told_once_when_it_can_send_and_never_where_it_does_not() {
+    let mut lab = Lab::new(1, 1, &[]);
+    lab.join(0, DataChannels::Theirs);
+    lab.join(0, DataChannels::TheirsAlone);
+    lab.run(ms(1_500));
+    let count = |id, is_it: fn(&Event) -> bool| {
+        let mine = lab.events.iter().filter(|(to, _)| *to == TransportId(id));
+        mine.filter(|(_, event)| is_it(event)).count()
+    };
+    for id in [1, 2] {
+        assert_eq!(
+            count(id, |event| matches!(event, Event::Connected { .. })),
+            1
+        );
+    }
+    let opened = |id| count(id, |event| matches!(event, Event::ChannelOpen { .. }));
+    assert_eq!([opened(1), opened(2)], [1, 0]);
+
+    // Not that its channels did not open.
+    lab.send_data(1, Channel::Reliable, &Bytes::from_static(b"heard"));
+    lab.run(ms(200));
+    let heard = lab.events.iter().any(|(id, event)| {
+        *id == TransportId(2) && matches!(event, Event::Data { payload, .. } if payload == "heard")
+    });
+    assert!(heard);
 }

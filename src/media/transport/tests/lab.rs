@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::media::io::Socket;
-use crate::plan::{CandidateKind, Fingerprint};
+use crate::plan::{CandidateKind, DataChannels, Fingerprint};
 use crate::random::Random;
 use crate::secret::Secret;
 use std::collections::BTreeMap;
@@ -153,7 +153,11 @@ impl Lab {
                 local: credentials.clone(),
                 controlling,
                 lite,
-                opens_channels: opens,
+                channels: if opens {
+                    DataChannels::Ours
+                } else {
+                    DataChannels::Theirs
+                },
                 candidates: &candidates,
                 certificate: Arc::clone(&certificate),
             };

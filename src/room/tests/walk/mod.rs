@@ -549,10 +549,8 @@ impl World {
             proto: Proto::Udp,
             remote,
         });
-        for channel in [Channel::Reliable, Channel::Lossy, Channel::DataTrack] {
-            if self.lab.workers.is_open(id) {
-                self.lab.event(Event::ChannelOpen { id, channel });
-            }
+        if self.lab.workers.tells_open(id) {
+            self.lab.event(Event::ChannelOpen { id });
         }
     }
 
