@@ -381,7 +381,7 @@ pub enum DataChannels {
 }
 
 /// Where the events of a transport go: the task of its room. Bounded; a full channel makes the worker hold data
-/// messages back in SCTP and merge the rest.
+/// messages back and merge the rest.
 pub type EventSender = tokio::sync::mpsc::Sender<Event>;
 
 /// From a room to a worker.

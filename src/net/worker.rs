@@ -251,7 +251,7 @@ impl Worker {
             self.plane.handle_link(now, message, &mut self.tx);
             links += 1;
         }
-        if blocks + links > 0 {
+        if commands + blocks + links > 0 {
             self.plane.finish_batch(now, &mut self.tx);
             self.tx.flush();
         }

@@ -22,6 +22,8 @@ const MAX_PACKET: usize = 2_048;
 const MAX_RESETS: u32 = 256;
 /// Chunks walked over a second, and at once: some 20 ms of a core for the usual order of chunks, 80 ms for the worst.
 const WALKED: f64 = 8e6;
+/// Where the receive window stands in a packet that begins with a SACK (RFC 9260 §3.3.4).
+pub(super) const CREDIT: std::ops::Range<usize> = COMMON_HEADER + 8..COMMON_HEADER + 12;
 
 /// Chunk types (RFC 9260 §3.2, RFC 3758, RFC 6525, RFC 8260).
 pub(super) const DATA: u8 = 0;
@@ -44,10 +46,6 @@ pub(super) enum Verdict {
     Fault,
     /// Malformed, or too much for now.
     Ignore,
-    /// Too much for now; it brings the next chunk that is missing.
-    Later,
-    /// To be taken; it brings that chunk.
-    Next,
     Take,
 }
 
@@ -90,13 +88,13 @@ struct Load {
 
 impl Guard {
     /// Judges a packet; what is not to be taken must not reach the association. `established`: so is the association.
-    /// `readable`: there are messages that can be read.
+    /// `full`: far more messages wait to be asked for than the peer was told to send.
     pub(super) fn judge(
         &mut self,
         now: Instant,
         packet: &[u8],
         established: bool,
-        readable: bool,
+        full: bool,
     ) -> Verdict {
         if packet.len() > MAX_PACKET {
             return Verdict::Ignore;
@@ -110,10 +108,10 @@ impl Guard {
         if load.has_data && !established && !cookie {
             return Verdict::Ignore;
         }
-        if let Some(verdict) = self.refuse(&load, readable) {
+        if let Some(verdict) = self.refuse(&load) {
             return verdict;
         }
-        if !self.pay(now, &load) {
+        if full && load.new > 0 || !self.pay(now, &load) {
             return Verdict::Ignore;
         }
         self.filled |= load.lowest == Some(1);
@@ -126,11 +124,7 @@ impl Guard {
             Some((_, tsn)) if self.acked.is_none() => self.acked = Some(tsn.wrapping_sub(1)),
             Some(_) | None => {}
         }
-        if load.lowest == Some(1) {
-            Verdict::Next
-        } else {
-            Verdict::Take
-        }
+        Verdict::Take
     }
 
     /// That many chunks were read with a message.
@@ -226,7 +220,7 @@ impl Guard {
             .is_some_and(|&(first, _)| u32::from(first) <= distance)
     }
 
-    fn refuse(&self, load: &Load, readable: bool) -> Option<Verdict> {
+    fn refuse(&self, load: &Load) -> Option<Verdict> {
         if self.resets + load.resets > MAX_RESETS && load.resets > 0
             || load.new > 0 && self.since + load.new > UNACKNOWLEDGED
         {
@@ -236,12 +230,6 @@ impl Guard {
         let lowest = load.lowest?;
         if unread <= LIMIT {
             None
-        } else if readable {
-            Some(if lowest == 1 {
-                Verdict::Later
-            } else {
-                Verdict::Ignore
-            })
         } else if unread > 2 * LIMIT {
             // Not one message of all these is whole, and nothing more than this may be missing.
             Some(Verdict::Fault)

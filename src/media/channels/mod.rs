@@ -1,8 +1,7 @@
 //! Data channels of one transport: SCTP (crate `sctp-proto`), DCEP (RFC 8832) and the bounds that neither has.
 //!
 //! Driven by [`super::transport::Transport`], which carries the packets in DTLS (RFC 8261). Owns the association and
-//! the three channels of LiveKit. Messages are read out of SCTP only when they are asked for: what nobody asks for
-//! stays in the receive window, and the peer waits.
+//! the three channels of LiveKit. Messages that nobody asks for fill the receive window, and the peer waits.
 //!
 //! 1. Either side's INIT, ours when we are the DTLS client; the peer's wins when both are under way.
 //! 2. DATA_CHANNEL_OPEN from the peer, or from us, and its ACK.
@@ -10,6 +9,8 @@
 
 mod dcep;
 mod guard;
+mod inbox;
+mod outbox;
 pub mod script;
 mod window;
 
@@ -20,6 +21,8 @@ use crate::plan::Channel;
 use bytes::Bytes;
 use dcep::{Message, Open};
 use guard::{Guard, Verdict};
+use inbox::Inbox;
+use outbox::Outbox;
 use sctp_proto::{
     Association, AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Event,
     Payload, PayloadProtocolIdentifier as Ppid, ServerConfig, StreamEvent, StreamId,
@@ -46,8 +49,10 @@ pub const MAX_MESSAGE: usize = 256 * 1024;
 
 /// SCTP payload of one DATA chunk, bytes: 28 bytes of SCTP and 37 of DTLS make a datagram of 1,197.
 const MAX_PAYLOAD: u32 = 1132;
-/// Received bytes that may wait to be read.
+/// Received bytes that may wait to be asked for.
 const RECEIVE_BUFFER: u32 = 1024 * 1024;
+/// What may wait of a peer that sends more than the window it was told: small messages cost more than their bytes.
+const MAX_HELD: usize = 2 * RECEIVE_BUFFER as usize;
 /// Channels that a peer may have open, those we do not know included.
 const MAX_CHANNELS: usize = 32;
 /// Streams that an association may have: those of the channels, and some for a peer that sends before it opens.
@@ -132,6 +137,7 @@ pub(super) struct Channels {
     streams: Vec<Stream>,
     /// Streams that may have messages.
     readable: Vec<StreamId>,
+    inbox: Inbox,
     opened: Vec<Channel>,
     /// The reliable channel is behind.
     behind: bool,
@@ -149,6 +155,8 @@ struct Stream {
     channel: Channel,
     open: bool,
     rate: Rate,
+    /// Of a reliable channel.
+    outbox: Outbox,
 }
 
 /// How fast a channel's messages leave.
@@ -178,6 +186,7 @@ impl Channels {
             is_client,
             streams: Vec::new(),
             readable: Vec::new(),
+            inbox: Inbox::default(),
             opened: Vec::new(),
             behind: false,
             told_behind: false,
@@ -227,8 +236,8 @@ impl Channels {
             }
             self.peer_tag = tag.and_then(|tag| tag.try_into().ok()).unwrap_or_default();
         }
-        let readable = !self.readable.is_empty();
-        match self.guard.judge(now, packet, self.established, readable) {
+        let full = self.inbox.cost() > MAX_HELD;
+        match self.guard.judge(now, packet, self.established, full) {
             Verdict::Fault => {
                 self.refused += 1;
                 self.lost = true;
@@ -238,13 +247,7 @@ impl Channels {
                 self.refused += 1;
                 return;
             }
-            Verdict::Later => {
-                self.refused += 1;
-                self.window.keep(packet);
-                return;
-            }
-            Verdict::Next if self.window.is_closed() => self.window.keep(packet),
-            Verdict::Next | Verdict::Take => {}
+            Verdict::Take => {}
         }
         self.ended |= matches!(packet[COMMON_HEADER], ABORT | SHUTDOWN);
         self.give(now, Bytes::copy_from_slice(packet));
@@ -267,6 +270,7 @@ impl Channels {
         }
         self.take_events();
         self.look_for_progress();
+        self.read();
     }
 
     /// Whether a channel that was behind has caught up, or is no more.
@@ -279,10 +283,13 @@ impl Channels {
             .iter()
             .rev()
             .find(|stream| stream.channel == Channel::Reliable && stream.open);
-        let waiting = reliable
-            .zip(self.association.as_mut())
-            .and_then(|(stream, (_, association))| association.stream(stream.id).ok())
-            .and_then(|stream| stream.buffered_amount().ok());
+        let waiting =
+            reliable
+                .zip(self.association.as_mut())
+                .and_then(|(stream, (_, association))| {
+                    let buffered = association.stream(stream.id).ok()?.buffered_amount().ok()?;
+                    Some(buffered + stream.outbox.bytes())
+                });
         self.behind = waiting.is_some_and(|waiting| waiting >= CAUGHT_UP);
     }
 
@@ -291,6 +298,7 @@ impl Channels {
             association.handle_timeout(now);
         }
         self.take_events();
+        self.read();
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
@@ -301,15 +309,7 @@ impl Channels {
 
     /// Hands over the packets to send.
     pub(super) fn transmit(&mut self, now: Instant, mut send: impl FnMut(&[u8])) {
-        if let Some(packet) = self.window.take_kept(self.readable.is_empty()) {
-            // Twice: the second one makes that it is acknowledged at once (RFC 9260 §6.2).
-            let refused = self.refused;
-            self.handle(now, &packet);
-            if self.refused == refused && !self.lost {
-                self.give(now, packet.into());
-            }
-            self.refused = refused;
-        }
+        self.refill();
         while let Some(transmit) = self.endpoint.poll_transmit() {
             each_packet(transmit.payload, &mut send);
         }
@@ -319,11 +319,14 @@ impl Channels {
         while let Some(transmit) = association.poll_transmit(now) {
             each_packet(transmit.payload, &mut |packet: &[u8]| {
                 self.echoed |= packet.get(COMMON_HEADER) == Some(&COOKIE_ECHO);
-                if let Some(credit) = self.guard.handle_sent(packet, RECEIVE_BUFFER) {
-                    self.window.handle_sack(credit);
+                match self.guard.handle_sent(packet, RECEIVE_BUFFER) {
+                    Some(free) => send(self.window.amend(packet, free, self.inbox.cost())),
+                    None => send(packet),
                 }
-                send(packet);
             });
+        }
+        if let Some(sack) = self.window.reopen(self.inbox.cost()) {
+            send(sack);
         }
     }
 
@@ -345,60 +348,86 @@ impl Channels {
             return SendOutcome::NotOpen;
         };
         let buffered = stream.buffered_amount().unwrap_or(0);
-        state.rate.update(now, buffered);
         if channel == Channel::Reliable {
-            if buffered + payload.len() > RELIABLE_BACKLOG {
+            let waiting = buffered + state.outbox.bytes() + payload.len();
+            if waiting > RELIABLE_BACKLOG {
                 return SendOutcome::Stuck;
             }
-        } else if buffered > 0 && buffered + payload.len() > state.rate.backlog(rtt) {
+            if payload.len() > MAX_MESSAGE {
+                return SendOutcome::Dropped;
+            }
+            self.behind |= waiting > BEHIND;
+            state.outbox.push(payload.clone());
+            return SendOutcome::Sent;
+        }
+        state.rate.update(now, buffered);
+        if buffered > 0 && buffered + payload.len() > state.rate.backlog(rtt)
+            || payload.len() > MAX_MESSAGE
+        {
             return SendOutcome::Dropped;
         }
-        if payload.len() > MAX_MESSAGE {
-            return SendOutcome::Dropped;
-        }
-        let written = if payload.is_empty() {
-            // SCTP has no empty messages (RFC 8831 §6.6).
-            stream.write_with_ppi(&[0], Ppid::BinaryEmpty)
-        } else {
-            // By chunks: shares the payload instead of copying it.
-            stream.write_chunks(&mut [payload.clone()])
-        };
+        let written = write(&mut stream, payload);
         state.rate.buffered = stream.buffered_amount().unwrap_or(0);
-        self.behind |= channel == Channel::Reliable && state.rate.buffered > BEHIND;
-        match written {
-            Ok(_) => SendOutcome::Sent,
-            Err(_) => SendOutcome::NotOpen,
+        if written {
+            SendOutcome::Sent
+        } else {
+            SendOutcome::NotOpen
         }
     }
 
-    /// The next event. `hold`: no messages are read.
+    /// Gives SCTP what it may have.
+    fn refill(&mut self) {
+        let Some((_, association)) = &mut self.association else {
+            return;
+        };
+        for state in &mut self.streams {
+            if state.outbox.is_empty() {
+                continue;
+            }
+            let Ok(mut stream) = association.stream(state.id) else {
+                continue;
+            };
+            while let Some(message) = state.outbox.next(stream.buffered_amount().unwrap_or(0)) {
+                // Refused only when the association is at its end, which it tells itself.
+                write(&mut stream, &message);
+            }
+        }
+    }
+
+    /// The next event. `hold`: no messages.
     pub(super) fn poll(&mut self, hold: bool) -> Option<ChannelEvent> {
-        loop {
-            if self.lost && self.association.is_some() {
-                self.association = None;
-                self.streams.clear();
-                self.readable.clear();
-                self.opened.clear();
-                self.behind = false;
-                if !self.ended {
-                    tracing::debug!("the peer broke its SCTP association");
-                    return Some(ChannelEvent::Lost);
-                }
+        if self.lost && self.association.is_some() {
+            self.association = None;
+            self.streams.clear();
+            self.readable.clear();
+            self.opened.clear();
+            self.behind = false;
+            if !self.ended {
+                tracing::debug!("the peer broke its SCTP association");
+                return Some(ChannelEvent::Lost);
             }
-            if !self.opened.is_empty() {
-                return Some(ChannelEvent::Open(self.opened.remove(0)));
-            }
-            if self.behind != self.told_behind {
-                self.told_behind = self.behind;
-                return Some(ChannelEvent::Behind(self.behind));
-            }
-            if hold {
-                return None;
-            }
-            let id = *self.readable.first()?;
+        }
+        if !self.opened.is_empty() {
+            return Some(ChannelEvent::Open(self.opened.remove(0)));
+        }
+        if self.behind != self.told_behind {
+            self.told_behind = self.behind;
+            return Some(ChannelEvent::Behind(self.behind));
+        }
+        if hold {
+            return None;
+        }
+        self.inbox
+            .pop()
+            .map(|(channel, message)| ChannelEvent::Data(channel, message))
+    }
+
+    /// Reads what has come.
+    fn read(&mut self) {
+        while let Some(&id) = self.readable.first() {
             let Some((_, association)) = &mut self.association else {
                 self.readable.clear();
-                return None;
+                return;
             };
             let message = association
                 .stream(id)
@@ -412,7 +441,6 @@ impl Channels {
             };
             self.guard.handle_read(message.chunks.len());
             let ppid = message.ppi;
-            self.window.handle_read(message.len());
             let mut bytes = vec![0; message.len()];
             if message.read(&mut bytes).is_err() {
                 self.ignored += 1;
@@ -428,10 +456,8 @@ impl Channels {
                 continue;
             };
             match ppid {
-                Ppid::Binary | Ppid::String => return Some(ChannelEvent::Data(channel, bytes)),
-                Ppid::BinaryEmpty | Ppid::StringEmpty => {
-                    return Some(ChannelEvent::Data(channel, Bytes::new()));
-                }
+                Ppid::Binary | Ppid::String => self.inbox.push(channel, bytes),
+                Ppid::BinaryEmpty | Ppid::StringEmpty => self.inbox.push(channel, Bytes::new()),
                 _ => self.ignored += 1,
             }
         }
@@ -564,6 +590,7 @@ impl Stream {
             id,
             channel,
             open,
+            outbox: Outbox::default(),
             rate: Rate {
                 since: None,
                 left: 0,
@@ -592,6 +619,17 @@ impl Rate {
     fn backlog(&self, rtt: Duration) -> usize {
         let time = LOSSY_WAIT + rtt.min(LOSSY_WAIT);
         LOSSY_BACKLOG.max((self.bytes_per_second * time.as_secs_f64()) as usize)
+    }
+}
+
+/// Whether SCTP has taken the message.
+fn write(stream: &mut sctp_proto::Stream<'_>, message: &Bytes) -> bool {
+    if message.is_empty() {
+        // SCTP has no empty messages (RFC 8831 §6.6).
+        stream.write_with_ppi(&[0], Ppid::BinaryEmpty).is_ok()
+    } else {
+        // By chunks: shares the payload instead of copying it.
+        stream.write_chunks(&mut [message.clone()]).is_ok()
     }
 }
 

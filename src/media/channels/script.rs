@@ -2,6 +2,7 @@
 //! association.
 
 use super::guard::{DATA, FORWARD_TSN, I_FORWARD_TSN, RECONFIG, SACK, word};
+use super::window::write_checksum;
 use super::{COMMON_HEADER, ChannelEvent, Channels, MAX_MESSAGE};
 use crate::plan::Channel;
 use bytes::Bytes;
@@ -140,7 +141,7 @@ impl Scene {
         packet.extend(self.tag);
         packet.extend([0; 4]);
         packet.extend(chunks);
-        sign(&mut packet);
+        write_checksum(&mut packet);
         self.ours.handle(self.now, &packet);
     }
 
@@ -156,17 +157,4 @@ impl Scene {
             }
         });
     }
-}
-
-/// CRC-32C (RFC 9260 appendix A) into its place, little end first.
-pub(super) fn sign(packet: &mut [u8]) {
-    packet[8..12].fill(0);
-    let mut crc = u32::MAX;
-    for byte in &*packet {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = crc >> 1 ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
-        }
-    }
-    packet[8..12].copy_from_slice(&(!crc).to_le_bytes());
 }

@@ -1,6 +1,6 @@
 //! Two associations without DTLS between them: who dials, who wins, and what a hostile peer can do.
 
-use super::script::sign;
+use super::window::write_checksum;
 use super::*;
 use crate::random::Random;
 
@@ -233,7 +233,7 @@ fn a_peer_that_spoils_its_packets_breaks_only_itself() {
                         packet.truncate(12 + random.u32() as usize % packet.len().max(13));
                     }
                     if packet.len() >= 12 {
-                        sign(packet);
+                        write_checksum(packet);
                     }
                 }
             });
@@ -291,12 +291,17 @@ impl Hand {
     }
 
     fn send_packet(&mut self, chunks: &[u8]) {
+        let packet = self.packet(chunks);
+        self.pair.give(1, &packet);
+    }
+
+    fn packet(&self, chunks: &[u8]) -> Vec<u8> {
         let mut packet = vec![0x13, 0x88, 0x13, 0x88];
         packet.extend(self.tag);
         packet.extend([0; 4]);
         packet.extend(chunks);
-        sign(&mut packet);
-        self.pair.give(1, &packet);
+        write_checksum(&mut packet);
+        packet
     }
 
     fn is_lost(&self) -> bool {
@@ -406,7 +411,7 @@ fn a_peer_that_begins_anew_leaves_nothing_behind() {
     for tag in 1..200_u32 {
         let mut init = init.clone();
         init[16..20].copy_from_slice(&tag.to_be_bytes());
-        sign(&mut init);
+        write_checksum(&mut init);
         pair.give(1, &init);
         pair.take(1);
     }
@@ -522,4 +527,72 @@ fn what_clients_send_is_never_too_much() {
             .count();
         assert_eq!((got, pair.ends[1].refused), (count, 0), "{len} bytes");
     }
+}
+
+#[test]
+fn a_window_full_of_small_messages_is_taken_while_nobody_asks_for_them() {
+    let mut pair = Pair::new([true, false]);
+    pair.ends[0].dial();
+    pair.run(20, |_| {});
+    pair.events[1].clear();
+    let message = |number: u32| Bytes::from([number.to_be_bytes(); 25].concat());
+    let now = pair.now;
+    for number in 0..20_000 {
+        let outcome = pair.ends[0].send(now, Channel::Reliable, &message(number));
+        assert_eq!(outcome, SendOutcome::Sent);
+    }
+    let carry = |pair: &mut Pair, hold| {
+        for packet in pair.take(0) {
+            pair.ends[1].handle(pair.now, &packet);
+        }
+        while let Some(event) = pair.ends[1].poll(hold) {
+            pair.events[1].push(event);
+        }
+        for packet in pair.take(1) {
+            pair.give(0, &packet);
+        }
+        pair.now += Duration::from_millis(20);
+        for end in &mut pair.ends {
+            end.handle_timeout(pair.now);
+        }
+    };
+    for _ in 0..1_000 {
+        carry(&mut pair, true);
+    }
+    assert_eq!(pair.events[1], []);
+    let held = pair.ends[1].inbox.cost();
+    assert!((1_000_000..1_200_000).contains(&held), "{held} bytes");
+    // Two seconds, with a window that was closed for long.
+    for _ in 0..100 {
+        carry(&mut pair, false);
+    }
+    let all: Vec<_> = (0..20_000)
+        .map(|number| ChannelEvent::Data(Channel::Reliable, message(number)))
+        .collect();
+    assert!(pair.events[1] == all, "{} messages", pair.events[1].len());
+    assert_eq!(pair.ends[1].refused, 0);
+}
+
+#[test]
+fn a_peer_that_goes_on_against_its_window_is_ignored_until_there_is_room() {
+    let mut hand = Hand::new();
+    let send = |hand: &mut Hand, at: u32| {
+        let data = |at| hand.data(at, 0, at as u16 + 2, BEGINS | ENDS, &[7; 500]);
+        let packet = hand.packet(&[data(2 * at), data(2 * at + 1)].concat());
+        hand.pair.ends[1].handle(hand.pair.now, &packet);
+        hand.pair.take(1);
+    };
+    for at in 0..10_000 {
+        send(&mut hand, at);
+    }
+    assert!(!hand.is_lost());
+    let taken = 10_000 - hand.pair.ends[1].refused as u32;
+    let most = MAX_HELD / 1_000 + 1;
+    assert!((1_800..most).contains(&(taken as usize)), "{taken} packets");
+    while let Some(event) = hand.pair.ends[1].poll(false) {
+        hand.pair.events[1].push(event);
+    }
+    send(&mut hand, taken);
+    assert_eq!(hand.pair.ends[1].refused, u64::from(10_000 - taken));
+    assert_eq!(hand.messages(), 2 * taken as usize);
 }

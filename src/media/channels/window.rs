@@ -1,66 +1,115 @@
-//! Lets a peer that has stopped for want of window go on as soon as there is one again.
+//! The receive window that the peer is told.
 //!
-//! `sctp-proto` tells its receive window with the SACKs that arriving data causes, and only with those. A peer that
-//! finds the window closed sends one chunk again and again, at intervals that double (RFC 9260 §6.1 A, §6.3.3), and
-//! each is dropped: when what was held back is read at last, it would notice seconds later, and begin slowly. So the
-//! newest of them is kept, and reaches the association when there is room, as if the network had delayed it.
+//! `sctp-proto` counts what waits in its own queues, and tells its window with the SACKs that arriving data causes, only
+//! with those. Here messages leave its queues at once and wait in [`super::inbox`]. So each SACK gets the window that
+//! is left there; and when a window that was small is large again the last SACK is repeated with it, or the peer would
+//! notice by its probes, seconds later (RFC 9260 §6.1 A, §6.2.1 D).
 
-/// What the peer knows of our receive window, and what it has tried since.
+use super::guard::CREDIT;
+use crc::{CRC_32_ISCSI, Crc};
+
+/// RFC 9260 appendix A.
+static CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+/// Where the checksum of a packet stands, little-endian.
+const CHECKSUM: std::ops::Range<usize> = 8..12;
+
 #[derive(Debug)]
 pub(super) struct Window {
-    /// What counts as room again, bytes.
-    room: usize,
-    is_closed: bool,
-    /// The packet with the next chunk that is missing.
-    kept: Option<Box<[u8]>>,
-    /// Bytes read since it came first.
-    read: usize,
+    whole: u32,
+    /// The last SACK as it left; empty before the first.
+    sack: Vec<u8>,
+    /// What the association would have told with it, bytes.
+    free: u32,
+    /// What the peer was told, bytes.
+    told: u32,
 }
 
 impl Window {
     /// Of `whole` bytes, all of them free.
     pub(super) fn new(whole: u32) -> Self {
         Self {
-            room: whole as usize / 4,
-            is_closed: false,
-            kept: None,
-            read: 0,
+            whole,
+            sack: Vec::new(),
+            free: whole,
+            told: whole,
         }
     }
 
-    /// Whether the association drops what comes.
-    pub(super) fn is_closed(&self) -> bool {
-        self.is_closed
+    /// The SACK as it leaves, where the association has `free` bytes left and `held` wait to be asked for.
+    pub(super) fn amend(&mut self, sack: &[u8], free: u32, held: usize) -> &[u8] {
+        self.sack.clear();
+        self.sack.extend_from_slice(sack);
+        self.free = free;
+        self.told = free;
+        self.tell(held);
+        &self.sack
     }
 
-    /// A packet brings the next chunk that is missing, and is not taken now.
-    pub(super) fn keep(&mut self, packet: &[u8]) {
-        if self.kept.is_none() {
-            self.read = 0;
-        }
-        self.kept = Some(packet.into());
-    }
-
-    /// A message of that many bytes was read.
-    pub(super) fn handle_read(&mut self, bytes: usize) {
-        self.read += bytes;
-    }
-
-    /// A SACK of ours tells how much is free, bytes.
-    pub(super) fn handle_sack(&mut self, credit: u32) {
-        self.is_closed = credit == 0;
-        if credit > 0 {
-            self.kept = None;
-        }
-    }
-
-    /// The packet that can be taken now. `empty`: nothing is left that could be read.
-    pub(super) fn take_kept(&mut self, empty: bool) -> Option<Box<[u8]>> {
-        if !empty && self.read < self.room {
+    /// The last SACK again, if much more is free than the little that it told.
+    pub(super) fn reopen(&mut self, held: usize) -> Option<&[u8]> {
+        let step = self.whole / 4;
+        if self.sack.is_empty() || self.told >= step || self.left(held) < self.told + step {
             return None;
         }
-        let kept = self.kept.take();
-        self.is_closed &= kept.is_none();
-        kept
+        self.tell(held);
+        Some(&self.sack)
+    }
+
+    fn left(&self, held: usize) -> u32 {
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
+        self.free.min(self.whole.saturating_sub(held))
+    }
+
+    fn tell(&mut self, held: usize) {
+        let left = self.left(held);
+        if left == self.told {
+            return;
+        }
+        self.told = left;
+        self.sack[CREDIT].copy_from_slice(&left.to_be_bytes());
+        write_checksum(&mut self.sack);
+    }
+}
+
+/// Makes a packet's checksum that of its contents (RFC 9260 §6.8). Of a whole common header at least.
+pub(super) fn write_checksum(packet: &mut [u8]) {
+    packet[CHECKSUM].fill(0);
+    let checksum = CRC32C.checksum(packet);
+    packet[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: u32 = 1_000;
+
+    /// A SACK without gaps, as the association writes it.
+    fn sack(free: u32) -> Vec<u8> {
+        let mut packet = vec![0; 12];
+        packet.extend([3, 0, 0, 16, 0, 0, 0, 9]);
+        packet.extend(free.to_be_bytes());
+        packet.extend([0; 4]);
+        write_checksum(&mut packet);
+        packet
+    }
+
+    #[test]
+    fn a_sack_leaves_with_the_window_that_is_left() {
+        let mut window = Window::new(WHOLE);
+        assert_eq!(window.amend(&sack(1_000), 1_000, 0), sack(1_000));
+        assert_eq!(window.amend(&sack(1_000), 1_000, 300), sack(700));
+        assert_eq!(window.amend(&sack(600), 600, 300), sack(600));
+        assert_eq!(window.amend(&sack(600), 600, 5_000), sack(0));
+    }
+
+    #[test]
+    fn a_small_window_that_has_grown_is_told_once() {
+        let mut window = Window::new(WHOLE);
+        assert_eq!(window.reopen(0), None, "there was no SACK");
+        window.amend(&sack(1_000), 1_000, 990);
+        assert_eq!(window.reopen(741), None, "too little more");
+        assert_eq!(window.reopen(740), Some(&sack(260)[..]));
+        assert_eq!(window.reopen(0), None, "it was told enough to go on with");
     }
 }

@@ -123,11 +123,12 @@ impl Plane {
         }
     }
 
-    /// Does what a room asks. The `events` sender of [`Command::OpenTransport`] is the driver's business.
+    /// Does what a room asks. What follows from it happens in [`Self::finish_batch`]: messages come in floods, and what
+    /// a transport does about one of them it does for all. The `events` sender of [`Command::OpenTransport`] is the
+    /// driver's business.
     pub fn handle_command(&mut self, now: Instant, command: Command, sink: &mut impl Sink) {
         self.now = now;
         self.apply(now, command, sink);
-        self.settle(now, sink);
     }
 
     /// Takes a datagram; it is decrypted in place. What follows from it happens in [`Self::finish_batch`].
@@ -142,7 +143,7 @@ impl Plane {
         self.receive(now, path, datagram, sink);
     }
 
-    /// Ends a receive batch: forwards what came, and flushes the transports that were touched.
+    /// Ends a batch of datagrams or commands: forwards what came, and flushes the transports that were touched.
     pub fn finish_batch(&mut self, now: Instant, sink: &mut impl Sink) {
         self.now = now;
         self.forward_pending(now, sink);
@@ -229,7 +230,7 @@ impl Plane {
         event
     }
 
-    /// Holds incoming data messages of a transport back in SCTP, or lets them come again when no other reason is left.
+    /// Holds incoming data messages of a transport back, or lets them come again when no other reason is left.
     pub fn set_data_hold(&mut self, transport: TransportId, reason: HoldReason, hold: bool) {
         if let Some(&place) = self.peer_of.get(&transport)
             && let Some(peer) = self.peers.get_mut(place)

@@ -370,7 +370,7 @@ impl Transport {
         outcome
     }
 
-    /// While there is a reason no messages are read out of SCTP, and the peer has to wait. Without one, poll events
+    /// While there is a reason no messages are told, and the peer has to wait when a window of them is here. Without one, poll events
     /// again.
     pub fn set_data_hold(&mut self, reason: HoldReason, hold: bool) {
         match reason {

@@ -308,6 +308,7 @@ impl Lab {
     pub(super) fn command(&mut self, plane: usize, command: Command) {
         let mut out = Outbox::default();
         self.planes[plane].handle_command(self.now, command, &mut out);
+        self.planes[plane].finish_batch(self.now, &mut out);
         self.collect_plane(plane, out);
     }
 

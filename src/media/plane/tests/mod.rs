@@ -771,3 +771,24 @@ fn the_room_is_told_once_when_it_can_send_and_never_where_it_does_not() {
     });
     assert!(heard);
 }
+
+#[test]
+fn messages_that_come_together_leave_together() {
+    let mut lab = Lab::new(4, 1, &[0, 0]);
+    let mut out = Outbox::default();
+    let now = lab.now;
+    for number in 0..64 {
+        let to = vec![TransportId(2)];
+        let (channel, payload) = (Channel::Reliable, Bytes::from(vec![number; 20]));
+        let command = Command::SendData {
+            to,
+            channel,
+            payload,
+        };
+        lab.planes[0].handle_command(now, command, &mut out);
+    }
+    assert_eq!(out.0.len(), 0);
+    lab.planes[0].finish_batch(now, &mut out);
+    // 2,304 bytes with what SCTP adds; the last may wait for an answer.
+    assert!((2..=3).contains(&out.0.len()), "{}", out.0.len());
+}
