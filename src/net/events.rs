@@ -1,9 +1,9 @@
 //! The way of a worker's events to the rooms: bounded, never blocking the worker.
 //!
 //! Each transport has the sender that its room gave. While a room's channel is full, what matters waits here in order,
-//! merged (only the newest state of the connection, each layer once), its transport keeps its
-//! data messages, and a timer tries again. A room whose channel is closed has forgotten the transport: it is closed. So it is
-//! when far too much waits; then that is the last thing the room hears of it.
+//! merged (only the newest state of the connection, each layer once), its transport keeps its data messages, and a timer
+//! tries again. A room whose channel is closed has forgotten the transport: it is closed. So it is when far too much
+//! waits; then that is the last thing the room hears of it.
 
 use crate::ids::TransportId;
 use crate::plan::{Event, EventSender};

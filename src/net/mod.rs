@@ -11,7 +11,7 @@
 //! | TCP blocks to a worker | 128 | the connections are not read |
 //! | blocks to a TCP connection | 256, 512 KiB | dropped, counted |
 //! | link messages between workers | 256 | packets dropped, counted; the newest of the rest waits, 256 |
-//! | events to a room | the room's | merged, data held back in SCTP |
+//! | events to a room | the room's | merged, data held back |
 
 mod addresses;
 mod advertise;
@@ -182,17 +182,14 @@ struct Seat {
 impl Seat {
     /// Waits while the worker has too much to do. Nothing happens when it has ended.
     async fn send(&self, input: Input) {
-        // A transport has nothing to do until an address of its peer is known or the peer is heard: whichever wakes the
-        // worker, it takes these two first. Few may wait so, fewer than a worker takes in one turn.
-        let can_wait = matches!(
-            input,
-            Input::Command(Command::OpenTransport { .. } | Command::SetRemote { .. })
-        );
+        // A transport has nothing to do until its peer is known or heard: it is opened when that wakes the worker. Few
+        // may wait so, fewer than a worker takes in one turn.
+        let is_opening = matches!(input, Input::Command(Command::OpenTransport { .. }));
         if self.inputs.send(input).await.is_err() {
             tracing::debug!("a command to a worker that has ended");
         }
         let waiting = self.inputs.max_capacity() - self.inputs.capacity();
-        if !can_wait || waiting >= UNRUNG {
+        if !is_opening || waiting >= UNRUNG {
             self.doorbell.ring();
         }
     }

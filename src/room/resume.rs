@@ -1,7 +1,7 @@
 //! A client comes back: its WebSocket was lost, its transports were not (livekit.md 3.7, 14).
 //!
 //! Order: `reconnect`, one `update` with everybody, `room_update`, `refresh_token`; v0 then gets an offer that restarts
-//! ICE, v1 restarts it by its own offer. What reliable data was on its way is still in SCTP, which lives on.
+//! ICE, v1 restarts it by its own offer. What reliable data was on its way is still with its transport, which lives on.
 
 use super::connection::Connection;
 use super::participant::{Participant, Preference};

@@ -10,7 +10,7 @@
 use super::COMMON_HEADER;
 use std::time::Instant;
 
-/// Chunks above the first one that is missing, and chunks of messages not read, of each. pion, and with it
+/// Chunks above the first one that is missing, and chunks of messages that are not whole or wait for others, of each. pion, and with it
 /// livekit-server, takes 8,388 of the former (`sctp` 1.11.1 `association.go`, `getMaxTSNOffset`); a full receive window
 /// of packets of 1,200 bytes is 900.
 const LIMIT: usize = 4_096;
@@ -62,7 +62,7 @@ pub(super) struct Guard {
     since: usize,
     /// The first missing one was among them: what is acknowledged may have reached the end of those beyond.
     filled: bool,
-    /// Chunks of messages that nobody has read.
+    /// Chunks that the association still has.
     unread: usize,
     resets: u32,
     /// Chunks that may still be walked over, and as of when.
@@ -88,7 +88,7 @@ struct Load {
 
 impl Guard {
     /// Judges a packet; what is not to be taken must not reach the association. `established`: so is the association.
-    /// `full`: far more messages wait to be asked for than the peer was told to send.
+    /// `full`: so many messages wait to be asked for that no more are taken.
     pub(super) fn judge(
         &mut self,
         now: Instant,

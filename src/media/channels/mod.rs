@@ -51,8 +51,9 @@ pub const MAX_MESSAGE: usize = 256 * 1024;
 const MAX_PAYLOAD: u32 = 1132;
 /// Received bytes that may wait to be asked for.
 const RECEIVE_BUFFER: u32 = 1024 * 1024;
-/// What may wait of a peer that sends more than the window it was told: small messages cost more than their bytes.
-const MAX_HELD: usize = 2 * RECEIVE_BUFFER as usize;
+/// What may wait at most. Small messages cost more than the bytes that the peer's window counts: a window of messages of
+/// thirty bytes, as short as LiveKit's are, is three times as much.
+const MAX_HELD: usize = 4 * RECEIVE_BUFFER as usize;
 /// Channels that a peer may have open, those we do not know included.
 const MAX_CHANNELS: usize = 32;
 /// Streams that an association may have: those of the channels, and some for a peer that sends before it opens.
@@ -388,7 +389,7 @@ impl Channels {
                 continue;
             };
             while let Some(message) = state.outbox.next(stream.buffered_amount().unwrap_or(0)) {
-                // Refused only when the association is at its end, which it tells itself.
+                // Refused only at the end of the association or of the stream, where nobody waits for it any more.
                 write(&mut stream, &message);
             }
         }

@@ -8,7 +8,8 @@ use super::MAX_PAYLOAD;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// Chunks that SCTP has at a time: more than fill the receive window of any client when they are whole packets.
+/// Chunks that SCTP has at a time and that are not acknowledged, beyond a gap or not: more than fill the receive window of
+/// any client when they are whole packets.
 const GIVEN: usize = 2048;
 
 #[derive(Debug, Default)]

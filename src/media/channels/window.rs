@@ -2,16 +2,22 @@
 //!
 //! `sctp-proto` counts what waits in its own queues, and tells its window with the SACKs that arriving data causes, only
 //! with those. Here messages leave its queues at once and wait in [`super::inbox`]. So each SACK gets the window that
-//! is left there; and when a window that was small is large again the last SACK is repeated with it, or the peer would
-//! notice by its probes, seconds later (RFC 9260 §6.1 A, §6.2.1 D).
+//! is left there; and when that has grown the last SACK is repeated with it, or the peer would notice by its probes,
+//! seconds later (RFC 9260 §6.1 A, §6.2).
 
+use super::COMMON_HEADER;
 use super::guard::CREDIT;
 use crc::{CRC_32_ISCSI, Crc};
+use std::ops::Range;
 
 /// RFC 9260 appendix A.
 static CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 /// Where the checksum of a packet stands, little-endian.
-const CHECKSUM: std::ops::Range<usize> = 8..12;
+const CHECKSUM: Range<usize> = 8..12;
+/// In a packet of a SACK (RFC 9260 §3.3.4): the chunk's length, and the numbers of gaps and duplicates.
+const LENGTH: Range<usize> = COMMON_HEADER + 2..COMMON_HEADER + 4;
+const GAPS: Range<usize> = COMMON_HEADER + 12..COMMON_HEADER + 14;
+const DUPLICATES: Range<usize> = COMMON_HEADER + 14..COMMON_HEADER + 16;
 
 #[derive(Debug)]
 pub(super) struct Window {
@@ -45,14 +51,27 @@ impl Window {
         &self.sack
     }
 
-    /// The last SACK again, if much more is free than the little that it told.
+    /// The last SACK again, if much more is free than it told.
     pub(super) fn reopen(&mut self, held: usize) -> Option<&[u8]> {
-        let step = self.whole / 4;
-        if self.sack.is_empty() || self.told >= step || self.left(held) < self.told + step {
+        // All that the association has free, if that is little.
+        let step = (self.whole / 4).min(self.free).max(1);
+        if self.sack.is_empty() || self.left(held) < self.told + step {
             return None;
         }
+        self.forget_duplicates();
         self.tell(held);
         Some(&self.sack)
+    }
+
+    /// They are told once (RFC 9260 §3.3.4).
+    fn forget_duplicates(&mut self) {
+        let Some(&[high, low]) = self.sack.get(GAPS) else {
+            return;
+        };
+        let length = 16 + 4 * u16::from_be_bytes([high, low]);
+        self.sack.truncate(COMMON_HEADER + usize::from(length));
+        self.sack[LENGTH].copy_from_slice(&length.to_be_bytes());
+        self.sack[DUPLICATES].fill(0);
     }
 
     fn left(&self, held: usize) -> u32 {
@@ -84,12 +103,18 @@ mod tests {
 
     const WHOLE: u32 = 1_000;
 
-    /// A SACK without gaps, as the association writes it.
+    /// A SACK as the association writes it.
     fn sack(free: u32) -> Vec<u8> {
+        sack_with(free, 0, 0)
+    }
+
+    fn sack_with(free: u32, gaps: u8, duplicates: u8) -> Vec<u8> {
         let mut packet = vec![0; 12];
-        packet.extend([3, 0, 0, 16, 0, 0, 0, 9]);
+        packet.extend([3, 0, 0, 16 + 4 * (gaps + duplicates), 0, 0, 0, 9]);
         packet.extend(free.to_be_bytes());
-        packet.extend([0; 4]);
+        packet.extend([0, gaps, 0, duplicates]);
+        packet.extend((0..gaps).flat_map(|at| [0, 2 * at + 2, 0, 2 * at + 2]));
+        packet.extend((0..duplicates).flat_map(|at| [0, 0, 0, at]));
         write_checksum(&mut packet);
         packet
     }
@@ -104,12 +129,32 @@ mod tests {
     }
 
     #[test]
-    fn a_small_window_that_has_grown_is_told_once() {
+    fn a_window_that_grows_is_told_at_each_quarter() {
         let mut window = Window::new(WHOLE);
         assert_eq!(window.reopen(0), None, "there was no SACK");
         window.amend(&sack(1_000), 1_000, 990);
         assert_eq!(window.reopen(741), None, "too little more");
         assert_eq!(window.reopen(740), Some(&sack(260)[..]));
-        assert_eq!(window.reopen(0), None, "it was told enough to go on with");
+        assert_eq!(window.reopen(740), None);
+        assert_eq!(window.reopen(0), Some(&sack(1_000)[..]));
+        assert_eq!(window.reopen(0), None);
+    }
+
+    #[test]
+    fn what_little_the_association_has_free_is_told_as_well() {
+        let mut window = Window::new(WHOLE);
+        window.amend(&sack(100), 100, 1_000);
+        assert_eq!(window.reopen(901), None);
+        assert_eq!(window.reopen(900), Some(&sack(100)[..]));
+        window.amend(&sack(0), 0, 1_000);
+        assert_eq!(window.reopen(0), None);
+    }
+
+    #[test]
+    fn gaps_are_told_again_and_duplicates_are_not() {
+        let mut window = Window::new(WHOLE);
+        let first = window.amend(&sack_with(1_000, 2, 3), 1_000, 1_000);
+        assert_eq!(first, sack_with(0, 2, 3));
+        assert_eq!(window.reopen(0), Some(&sack_with(1_000, 2, 0)[..]));
     }
 }

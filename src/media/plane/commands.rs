@@ -197,6 +197,8 @@ impl Plane {
         let Some(peer) = self.peers.get_mut(place) else {
             return;
         };
+        // What was sent just before.
+        peer.transport.flush(now, sink);
         peer.transport.close(now);
         peer.transport.flush(now, sink);
         let (ups, downs) = (

@@ -108,7 +108,7 @@ enum Life {
     Closed,
 }
 
-/// Why the messages of a peer are not read.
+/// Why the messages of a peer are not told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldReason {
     /// Those that they are for have more than enough.
@@ -370,8 +370,8 @@ impl Transport {
         outcome
     }
 
-    /// While there is a reason no messages are told, and the peer has to wait when a window of them is here. Without one, poll events
-    /// again.
+    /// While there is a reason no messages are told, and the peer has to wait when a window of them is here. Without one,
+    /// poll events again.
     pub fn set_data_hold(&mut self, reason: HoldReason, hold: bool) {
         match reason {
             HoldReason::Readers => self.holds.readers = hold,
@@ -475,7 +475,7 @@ impl Transport {
         self.sends_data
     }
 
-    /// The next event. Messages are read here, one a call.
+    /// The next event.
     pub fn poll_event(&mut self) -> Option<TransportEvent> {
         if let Some(event) = self.events.pop_front() {
             return Some(event);

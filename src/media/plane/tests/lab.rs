@@ -536,7 +536,7 @@ impl Lab {
             .insert((self.now + DELAY, self.count), (to, path, datagram));
     }
 
-    fn collect_plane(&mut self, plane: usize, out: Outbox) {
+    pub(super) fn collect_plane(&mut self, plane: usize, out: Outbox) {
         for (path, datagram) in out.0 {
             self.post(End::Plane(plane), path, datagram);
         }

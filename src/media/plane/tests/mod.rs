@@ -792,3 +792,25 @@ fn messages_that_come_together_leave_together() {
     // 2,304 bytes with what SCTP adds; the last may wait for an answer.
     assert!((2..=3).contains(&out.0.len()), "{}", out.0.len());
 }
+
+#[test]
+fn a_message_before_the_close_arrives_though_both_are_asked_for_at_once() {
+    let mut lab = Lab::new(4, 1, &[0, 0]);
+    let message = Bytes::from_static(b"farewell");
+    let mut out = Outbox::default();
+    let to = TransportId(2);
+    for command in [
+        Command::SendData {
+            to: vec![to],
+            channel: Channel::Reliable,
+            payload: message.clone(),
+        },
+        Command::CloseTransport { id: to },
+    ] {
+        lab.planes[0].handle_command(lab.now, command, &mut out);
+    }
+    lab.planes[0].finish_batch(lab.now, &mut out);
+    lab.collect_plane(0, out);
+    lab.run(ms(200));
+    assert_eq!(lab.people[1].messages, [message]);
+}
