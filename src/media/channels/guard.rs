@@ -10,9 +10,9 @@
 use super::COMMON_HEADER;
 use std::time::Instant;
 
-/// Chunks above the first one that is missing, and chunks of messages that are not whole or wait for others, of each. pion, and with it
-/// livekit-server, takes 8,388 of the former (`sctp` 1.11.1 `association.go`, `getMaxTSNOffset`); a full receive window
-/// of packets of 1,200 bytes is 900.
+/// Chunks above the first one that is missing, and chunks of messages that are not whole or wait for others, of each.
+/// pion, and with it livekit-server, takes 8,388 of the former (`sctp` 1.11.1 `association.go`, `getMaxTSNOffset`); a
+/// full receive window of packets of 1,200 bytes is 900.
 const LIMIT: usize = 4_096;
 /// Chunks that may come without a SACK of ours: one is sent after each batch of datagrams.
 const UNACKNOWLEDGED: usize = 2 * LIMIT;

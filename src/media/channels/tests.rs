@@ -53,6 +53,28 @@ impl Pair {
         }
     }
 
+    /// Carries what there is both ways, a hundred packets at a time to the second end, and 20 ms pass. `hold`: nobody asks
+    /// that end for messages.
+    fn step(&mut self, hold: bool, mut is_lost: impl FnMut() -> bool) {
+        for packets in self.take(0).chunks(100) {
+            for packet in packets {
+                if !is_lost() {
+                    self.ends[1].handle(self.now, packet);
+                }
+            }
+            while let Some(event) = self.ends[1].poll(hold) {
+                self.events[1].push(event);
+            }
+        }
+        for packet in self.take(1) {
+            self.give(0, &packet);
+        }
+        self.now += Duration::from_millis(20);
+        for end in &mut self.ends {
+            end.handle_timeout(self.now);
+        }
+    }
+
     fn is_open(&self, end: usize, channel: Channel) -> bool {
         self.events[end].contains(&ChannelEvent::Open(channel))
     }
@@ -501,25 +523,7 @@ fn what_clients_send_is_never_too_much() {
                 pair.ends[0].send(now, Channel::Lossy, &payload);
                 sent += 1;
             }
-            // Every twentieth packet is lost; a hundred come at once and are read afterwards.
-            let packets = pair.take(0);
-            for packets in packets.chunks(100) {
-                for packet in packets {
-                    if !random.u32().is_multiple_of(20) {
-                        pair.ends[1].handle(now, packet);
-                    }
-                }
-                while let Some(event) = pair.ends[1].poll(step % 50 < 3) {
-                    pair.events[1].push(event);
-                }
-            }
-            for packet in pair.take(1) {
-                pair.give(0, &packet);
-            }
-            pair.now += Duration::from_millis(20);
-            for end in &mut pair.ends {
-                end.handle_timeout(pair.now);
-            }
+            pair.step(step % 50 < 3, || random.u32().is_multiple_of(20));
         }
         let got = pair.events[1]
             .iter()
@@ -541,30 +545,15 @@ fn a_window_full_of_small_messages_is_taken_while_nobody_asks_for_them() {
         let outcome = pair.ends[0].send(now, Channel::Reliable, &message(number));
         assert_eq!(outcome, SendOutcome::Sent);
     }
-    let carry = |pair: &mut Pair, hold| {
-        for packet in pair.take(0) {
-            pair.ends[1].handle(pair.now, &packet);
-        }
-        while let Some(event) = pair.ends[1].poll(hold) {
-            pair.events[1].push(event);
-        }
-        for packet in pair.take(1) {
-            pair.give(0, &packet);
-        }
-        pair.now += Duration::from_millis(20);
-        for end in &mut pair.ends {
-            end.handle_timeout(pair.now);
-        }
-    };
     for _ in 0..1_000 {
-        carry(&mut pair, true);
+        pair.step(true, || false);
     }
     assert_eq!(pair.events[1], []);
     let held = pair.ends[1].inbox.cost();
     assert!((1_000_000..1_200_000).contains(&held), "{held} bytes");
     // Two seconds, with a window that was closed for long.
     for _ in 0..100 {
-        carry(&mut pair, false);
+        pair.step(false, || false);
     }
     let all: Vec<_> = (0..20_000)
         .map(|number| ChannelEvent::Data(Channel::Reliable, message(number)))
