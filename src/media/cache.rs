@@ -107,7 +107,9 @@ pub struct Cache {
     bytes: Vec<u8>,
     /// Bytes ever written, holes at the wrap included.
     written: u64,
-    /// When the byte buffer was last begun anew.
+    /// What was written when the byte buffer was last begun anew, a multiple of its size.
+    lap_start: u64,
+    /// When that was.
     lap_began: Option<Instant>,
     newest: Option<u64>,
     max_slots: usize,
@@ -126,6 +128,7 @@ impl Cache {
             slots: Vec::new(),
             bytes: Vec::new(),
             written: 0,
+            lap_start: 0,
             lap_began: None,
             newest: None,
             max_slots,
@@ -218,7 +221,7 @@ impl Cache {
     /// Finds room for `len` bytes in one piece and returns their position.
     fn reserve(&mut self, len: usize, now: Instant) -> u64 {
         let size = self.bytes.len() as u64;
-        if self.written % size + len as u64 > size {
+        if self.written + len as u64 > self.lap_start + size {
             let early = self
                 .lap_began
                 .is_none_or(|began| now.saturating_duration_since(began) < KEEP);
@@ -230,7 +233,8 @@ impl Cache {
                 return self.reserve(len, now);
             }
             self.lap_began = Some(now);
-            self.written = self.written.next_multiple_of(size);
+            self.lap_start += size;
+            self.written = self.lap_start;
         } else if self.lap_began.is_none() {
             self.lap_began = Some(now);
         }
@@ -269,6 +273,7 @@ impl Cache {
             }
         }
         self.written = to as u64;
+        self.lap_start = 0;
         self.bytes = bytes;
     }
 }
@@ -335,6 +340,19 @@ mod tests {
         }
         assert!(cache.memory() < 20_000, "{}", cache.memory());
         assert!(cache.get(460).is_some());
+    }
+
+    #[test]
+    fn packets_that_fill_the_buffer_to_its_last_byte_are_not_forgotten_early() {
+        let now = Instant::now();
+        let mut cache = Cache::new(Kind::Video);
+        for n in 0..10 {
+            let body = [n as u8; FIRST_BYTES / 8];
+            assert_eq!(cache.insert(&facts(n, now), &[&body]), Stored::New);
+        }
+        for n in 0..10 {
+            assert_eq!(cache.get(n).map(|packet| packet.body[0]), Some(n as u8));
+        }
     }
 
     proptest! {

@@ -1,15 +1,22 @@
 //! When a publisher is asked for a key frame: at most every 500 ms for its lowest layer and every second for others
-//! (livekit 1.13.5 `rtc.pli_throttle`); the first request goes at once, one that came too early is kept until it may.
+//! (livekit 1.13.5 `rtc.pli_throttle`), and every 400 ms when its camera was off. The first request goes at once, one
+//! that came too early is kept until it may.
 //!
 //! Owned by the up track; pure.
 
 use std::time::{Duration, Instant};
+
+/// Between requests to a camera that was off. libwebrtc ignores what comes within 300 ms of the request before
+/// (`video/encoder_rtcp_feedback.cc`), however that one was answered.
+const AFTER_MUTE: Duration = Duration::from_millis(400);
 
 /// The throttle of one layer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct KeyFrameThrottle {
     last: Option<Instant>,
     is_pending: bool,
+    /// The camera was off, and no key frame has come since.
+    is_after_mute: bool,
 }
 
 impl KeyFrameThrottle {
@@ -21,6 +28,12 @@ impl KeyFrameThrottle {
     /// A key frame came: whoever waits is served.
     pub fn handle_key_frame(&mut self) {
         self.is_pending = false;
+        self.is_after_mute = false;
+    }
+
+    /// The camera was off and is on again: nobody has a picture.
+    pub fn handle_unmute(&mut self) {
+        self.is_after_mute = true;
     }
 
     /// `true` when a PLI is to be sent now.
@@ -36,7 +49,11 @@ impl KeyFrameThrottle {
 
     /// When a kept request may go; `None` when there is none (or it may go at once, which [`Self::poll`] tells).
     pub fn next(&self, spatial: u8) -> Option<Instant> {
-        let gap = Duration::from_millis(if spatial == 0 { 500 } else { 1_000 });
+        let gap = match spatial {
+            _ if self.is_after_mute => AFTER_MUTE,
+            0 => Duration::from_millis(500),
+            _ => Duration::from_secs(1),
+        };
         self.last.filter(|_| self.is_pending).map(|last| last + gap)
     }
 }

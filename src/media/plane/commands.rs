@@ -469,7 +469,18 @@ impl Plane {
             return;
         }
         feed.is_muted = muted;
-        for place in feed.downs.clone() {
+        let downs = feed.downs.clone();
+        if !muted
+            && let Some(track) = self
+                .up_of
+                .get(&up)
+                .and_then(|place| self.ups.get_mut(*place))
+        {
+            for layer in &mut track.layers {
+                layer.throttle.handle_unmute();
+            }
+        }
+        for place in downs {
             if let Some(down) = self.downs.get_mut(place) {
                 if muted {
                     if down.has_sent() && down.is_open() {

@@ -84,6 +84,29 @@ fn a_muted_camera_is_a_second_of_black_and_comes_back_with_a_key_frame() {
 }
 
 #[test]
+fn a_camera_that_was_off_for_a_moment_is_back_before_a_second_has_passed() {
+    everywhere(|mut lab| {
+        let track = video_track(1, 3);
+        lab.publish(0, vec![track.clone()]);
+        let plan = lab.down(1, &track);
+        lab.subscribe(1, 0, plan);
+        let mut camera = Camera::new(&lab, 0, 3);
+        camera.frames(&mut lab, 30);
+        let up = track.up;
+        // The first has asked for none lately, the second just before.
+        for frames in [3, 14] {
+            lab.command(0, Command::SetMuted { up, muted: true });
+            lab.run(ms(20));
+            let shown = lab.people[1].got.len();
+            lab.command(0, Command::SetMuted { up, muted: false });
+            camera.frames(&mut lab, frames);
+            let got = &lab.people[1].got[shown..];
+            assert!(got.len() >= 6, "{} packets", got.len());
+        }
+    });
+}
+
+#[test]
 fn a_closed_down_track_ends_with_a_moment_of_black() {
     everywhere(|mut lab| {
         let track = video_track(1, 1);
