@@ -6,6 +6,7 @@
 use crate::http::{App, MAX_BODY};
 use crate::protocol::join_request::Query;
 use crate::protocol::token::{self, Claims};
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -18,6 +19,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where guides for proxies put LiveKit and lk-jwt-service. A proxy that does not strip its prefix works all the same.
 const PREFIXES: [&str; 4] = [
@@ -105,11 +107,19 @@ fn preflight(headers: &HeaderMap, origin: Option<HeaderValue>) -> Response {
     response
 }
 
-type Refusal = (StatusCode, Cow<'static, str>);
+/// For a body, from the head of its request on.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) type Refusal = (StatusCode, Cow<'static, str>);
 
 const TOO_LARGE: Refusal = (
     StatusCode::PAYLOAD_TOO_LARGE,
     Cow::Borrowed("request body too large"),
+);
+
+const TOO_SLOW: Refusal = (
+    StatusCode::REQUEST_TIMEOUT,
+    Cow::Borrowed("request body took too long"),
 );
 
 /// The values of a form that is posted to `validate`; livekit 1.13.5 takes them as a query's (`FormValue`).
@@ -122,10 +132,17 @@ async fn form(is_validate: bool, request: &mut Request) -> Result<Values, Refusa
     if !(is_validate && is_form && request.method() == Method::POST) {
         return Ok(Values::new());
     }
-    let body = axum::body::to_bytes(std::mem::take(request.body_mut()), MAX_FORM);
-    let body = body.await.map_err(|_| TOO_LARGE)?;
+    let body = read(std::mem::take(request.body_mut()), MAX_FORM).await?;
     let as_query = [b"/?".as_slice(), &body].concat();
     Ok(Uri::try_from(as_query).map_or_else(|_| Values::new(), |uri| values(&uri)))
+}
+
+/// Reads a body to its end. One that ends early reaches nobody who could read an answer.
+pub(super) async fn read(body: Body, max: usize) -> Result<Bytes, Refusal> {
+    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, max)).await {
+        Ok(body) => body.map_err(|_| TOO_LARGE),
+        Err(_) => Err(TOO_SLOW),
+    }
 }
 
 type Values = Vec<(String, String)>;

@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
@@ -26,6 +26,10 @@ use tokio::sync::Semaphore;
 
 /// For the head of a request, and between two requests of a connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A peer that takes nothing of what waits for it, or acknowledges nothing, for this long is gone. The kernel watches
+/// over it: it knows whether a slow one takes anything.
+const UNSENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connections that are no WebSockets yet. More wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
@@ -242,9 +246,12 @@ async fn connection(
     router: Router,
     tasks: &Tasks,
 ) {
-    // Signals are small and urgent. A socket that refuses the option still works.
+    // Signals are small and urgent. A socket that refuses an option still works.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
+    }
+    if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(UNSENT_TIMEOUT)) {
+        tracing::debug!(%error, "TCP_USER_TIMEOUT");
     }
     let Some(tls) = tls else {
         return requests(stream, peer, router, tasks).await;

@@ -5,7 +5,7 @@
 //! and in its texts. Services that need workers of their own (egress, ingress, telephony) answer
 //! `unimplemented` after the check of the grant.
 
-use crate::http::front::Granted;
+use crate::http::front::{self, Granted};
 use crate::http::{App, MAX_BODY, dispatch, not_found};
 use crate::hub::{Answer, Call, CallError};
 use crate::protocol::livekit::{
@@ -18,7 +18,6 @@ use crate::protocol::livekit::{
 use crate::protocol::token::{Claims, VideoGrant};
 use crate::protocol::twirp::{Code, Error, Wire};
 use axum::Extension;
-use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Method, StatusCode};
@@ -30,6 +29,8 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// PerformRpc ends by itself, at the latest after ten minutes.
 const RPC_TIMEOUT: Duration = Duration::from_secs(660);
+/// Bytes of a body that comes without a token: enough to be told what is wrong with it, as livekit tells it first.
+const MAX_BODY_OF_NOBODY: usize = 64 << 10;
 /// The caller's own deadline in milliseconds (livekit's clients in Go).
 const TIMEOUT_HEADER: &str = "x-twirp-timeout-ms";
 
@@ -159,9 +160,17 @@ pub(super) async fn handle(
     };
     let claims = granted.map(|Extension(granted)| granted.claims);
     let limit = deadline(request.headers(), method);
-    let body = match read(request.into_body()).await {
+    let max = if claims.is_some() {
+        MAX_BODY
+    } else {
+        MAX_BODY_OF_NOBODY
+    };
+    let body = match front::read(request.into_body(), max).await {
         Ok(body) => body,
-        Err(status) => return (status, "request body too large").into_response(),
+        Err((StatusCode::PAYLOAD_TOO_LARGE, _)) if claims.is_none() => {
+            return refusal(&Error::permissions_denied());
+        }
+        Err(fault) => return fault.into_response(),
     };
     let caller = Caller {
         app: &app,
@@ -194,13 +203,6 @@ fn refusal(error: &Error) -> Response {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let json = [(CONTENT_TYPE, Wire::Json.content_type())];
     (status, json, error.body()).into_response()
-}
-
-async fn read(body: Body) -> Result<Bytes, StatusCode> {
-    // A body that ends early reaches nobody who could read an answer.
-    axum::body::to_bytes(body, MAX_BODY)
-        .await
-        .map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)
 }
 
 fn deadline(headers: &HeaderMap, method: &str) -> Duration {

@@ -288,6 +288,21 @@ async fn the_metadata_of_a_token_has_the_limit_of_a_joins() {
 }
 
 #[tokio::test]
+async fn a_first_message_of_several_megabytes_arrives() {
+    let server = Server::start("limit: {max_metadata_size: 4000000}", |_| {});
+    let metadata = "x".repeat(4_000_000);
+    let hall = CreateRoomRequest {
+        name: "hall".to_owned(),
+        metadata: metadata.clone(),
+        ..Default::default()
+    };
+    let create = hub::Call::CreateRoom(Box::new(hall));
+    server.hub.call(create).await.unwrap();
+    let (_alice, join) = server.join("alice").await;
+    assert!(join.room.unwrap().metadata == metadata);
+}
+
+#[tokio::test]
 async fn a_tokens_own_words_on_its_room_win_over_its_preset() {
     let yaml = "room: {room_configurations: {small: {max_participants: 2, departure_timeout: 7}}}";
     let server = Server::start(yaml, |_| {});

@@ -664,6 +664,27 @@ async fn a_body_over_10_mib_is_413_also_when_its_length_is_not_announced() {
 }
 
 #[tokio::test]
+async fn a_long_body_without_a_token_is_401_before_it_is_there() {
+    let server = Server::start("");
+    let path = "/twirp/livekit.RoomService/ListRooms";
+    let spaces = || Ok::<_, std::io::Error>(vec![b' '; 1 << 16]);
+    let endless = futures_util::stream::iter(std::iter::repeat_with(spaces));
+    let body = Body::from_stream(endless);
+    assert_eq!(server.send(path, JSON, "", body).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_end_is_408() {
+    tokio::time::pause();
+    let server = Server::start("");
+    let body = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+    let body = Body::from_stream(body);
+    let token = server.sign(&json!({"video": {"roomList": true}}));
+    let path = "/twirp/livekit.RoomService/ListRooms";
+    assert_eq!(server.send(path, JSON, &token, body).await.status, 408);
+}
+
+#[tokio::test]
 async fn protobuf_is_spoken_too() {
     let server = Server::start("");
     let token = server.sign(&json!({"video": {"roomCreate": true, "roomList": true}}));

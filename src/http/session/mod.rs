@@ -32,9 +32,6 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 /// Three pings without any frame: the client has vanished.
 const SILENCE: Duration = Duration::from_secs(35);
 
-/// A socket that takes nothing for this long is as good as gone.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// For what is queued when the room closes (livekit `responseFlushTimeout`), and again for the client's own close:
 /// data that arrives at a closed socket would make the kernel discard what is still on its way.
 pub(super) const FLUSH: Duration = Duration::from_millis(250);
@@ -89,8 +86,6 @@ enum End {
     Malformed,
     /// Nothing came, not even pongs.
     Silent,
-    /// Nothing could be sent.
-    Stuck,
     /// A frame that is too large.
     TooLarge,
     /// A frame so large that it was not read.
@@ -134,7 +129,7 @@ pub(super) async fn run(
     // The room learns it before the goodbyes, which may take a while.
     drop(attached);
     let code = match end {
-        End::Gone | End::Silent | End::Stuck => return,
+        End::Gone | End::Silent => return,
         End::Goodbye => {
             // The library has its answer, with the client's code, ready (RFC 6455 §5.5.1).
             drop(timeout(FLUSH, sink.flush()).await);
@@ -273,7 +268,7 @@ impl Reader<'_> {
     }
 }
 
-/// Room to client.
+/// Room to client. A socket that takes nothing breaks by itself ([`super::listener`]); one that is slow gets its time.
 async fn write<S, O>(
     sink: &mut S,
     mut outbox: O,
@@ -307,11 +302,10 @@ where
                 };
             }
         };
-        match timeout(WRITE_TIMEOUT, batch).await {
-            Ok(Ok(false)) => {}
-            Ok(Ok(true)) => return End::Closed,
-            Ok(Err(_)) => return End::Gone,
-            Err(_) => return End::Stuck,
+        match batch.await {
+            Ok(false) => {}
+            Ok(true) => return End::Closed,
+            Err(_) => return End::Gone,
         }
     }
 }
