@@ -20,6 +20,8 @@ pub(super) struct Connection {
     pub(super) negotiator: Negotiator,
     /// ICE and DTLS stand.
     pub(super) connected: bool,
+    /// They do not stand any more.
+    pub(super) is_lost: bool,
     /// Our credentials as the worker knows them.
     local: IceCredentials,
     /// What the worker was told of the peer.
@@ -59,6 +61,7 @@ impl Connection {
             local: negotiator.local().clone(),
             negotiator,
             connected: false,
+            is_lost: false,
             remote: None,
             early_candidates: Vec::new(),
             trickled: false,
@@ -71,6 +74,18 @@ impl Connection {
             negotiated: None,
             answer_by: None,
         }
+    }
+
+    /// ICE and DTLS stand, or stand again.
+    pub(super) fn connect(&mut self) {
+        self.connected = true;
+        self.is_lost = false;
+    }
+
+    /// They have broken.
+    pub(super) fn lose(&mut self) {
+        self.connected = false;
+        self.is_lost = true;
     }
 
     /// Asks for a negotiation from our side, debounced.

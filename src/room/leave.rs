@@ -281,7 +281,7 @@ impl Room {
         };
         let primary = participant.is_primary(id);
         if let Some(connection) = participant.connection_mut(id) {
-            connection.connected = true;
+            connection.connect();
         }
         tracing::debug!(
             room = self.info.name, participant = %participant.identity, ?proto, %remote, "connected"
@@ -290,6 +290,7 @@ impl Room {
             self.becomes_active(now, seat);
         } else if let Some(participant) = self.participants.get_mut(&seat)
             && participant.is_active()
+            && !participant.has_lost_connections()
         {
             participant.expires = None;
         }
@@ -305,9 +306,14 @@ impl Room {
             return;
         };
         if let Some(connection) = participant.connection_mut(id) {
-            connection.connected = false;
+            connection.lose();
         }
         let at = now.at + DISCONNECT_GRACE;
+        let is_coming_back = participant.expires.is_some_and(|(until, _)| until > at);
+        if participant.session.is_some() && is_coming_back {
+            // The other connection was lost before, and its client has resumed: it sees to both.
+            return;
+        }
         participant.expires = Some((at, DisconnectReason::ConnectionTimeout));
         self.ask_to_resume(now, seat);
     }
@@ -322,7 +328,7 @@ impl Room {
         };
         let active = participant.state == participant_info::State::Active;
         if let Some(connection) = participant.connection_mut(id) {
-            connection.connected = false;
+            connection.lose();
         }
         let reason = if active {
             DisconnectReason::ConnectionTimeout

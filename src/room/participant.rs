@@ -355,6 +355,11 @@ impl Participant {
         self.main.iter().chain(self.subscriber.iter())
     }
 
+    /// Whether one of them stood and does not any more.
+    pub(super) fn has_lost_connections(&self) -> bool {
+        self.connections().any(|connection| connection.is_lost)
+    }
+
     /// Whether `id` is the connection whose state decides this participant's.
     pub(super) fn is_primary(&self, id: TransportId) -> bool {
         let primary = if self.subscriber_primary {

@@ -82,10 +82,7 @@ impl Room {
         participant.api_key.clone_from(&join.api_key);
         participant.claims.exp = participant.claims.exp.max(join.claims.exp);
         let away_since = participant.away_since.take().unwrap_or(now.at);
-        if !participant
-            .connections()
-            .all(|connection| connection.connected)
-        {
+        if participant.has_lost_connections() {
             participant.expires = Some((now.at + REVIVAL, DisconnectReason::ConnectionTimeout));
         }
         let sid = participant.sid.clone();

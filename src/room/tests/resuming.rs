@@ -1,5 +1,6 @@
 //! Clients that lose their WebSocket, or their media, and come back.
 
+use super::calls::{JOIN, offer};
 use super::*;
 use crate::protocol::livekit::{
     SessionDescription, SimulateScenario, SyncState, TrackPublishedResponse, leave_request,
@@ -279,6 +280,77 @@ fn a_client_whose_media_is_gone_is_asked_to_resume_and_stays_until_its_time_is_u
     assert_eq!(sid_of(&lab, second), sid);
     lab.event(Event::Disconnected { id });
     lab.wait(Duration::from_secs(5));
+    assert!(lab.room.is_empty());
+}
+
+/// Joins with two connections, which stand; answers theirs: the subscriber's and the publisher's.
+fn call_with_two_connections(
+    lab: &mut Lab,
+    can_subscribe: bool,
+) -> (SessionId, TransportId, TransportId) {
+    let join = |join: &mut Join| {
+        join.single_pc = false;
+        let grant = join.claims.video.as_mut().expect("a grant");
+        grant.can_subscribe = Some(can_subscribe);
+    };
+    let alice = lab.join_with("alice", join).unwrap();
+    let subscriber = *lab.opened.last().unwrap();
+    if can_subscribe {
+        let (_, id) = offered(&lab.heard(alice)).expect("an offer");
+        accept(lab, alice, id, "first");
+        lab.connect();
+    }
+    lab.request(alice, signal_request::Message::Offer(offer(JOIN, 1)));
+    let publisher = lab.connect();
+    assert_ne!(subscriber, publisher);
+    (alice, subscriber, publisher)
+}
+
+fn connects(lab: &mut Lab, id: TransportId) {
+    let remote = "127.0.0.1:9999".parse().unwrap();
+    let proto = Proto::Udp;
+    lab.event(Event::Connected { id, proto, remote });
+}
+
+#[test]
+fn a_resume_waits_for_no_connection_that_was_never_made() {
+    let mut lab = Lab::new();
+    let (alice, _, _) = call_with_two_connections(&mut lab, false);
+    let sid = sid_of(&lab, alice);
+    gone(&mut lab, alice);
+    let back = resume_with_two_connections(&mut lab, &sid);
+    lab.wait(Duration::from_secs(50));
+    assert_eq!(sid_of(&lab, back), sid);
+}
+
+#[test]
+fn the_loss_of_its_second_connection_does_not_disturb_a_client_that_resumes_for_the_first() {
+    let mut lab = Lab::new();
+    let (alice, subscriber, publisher) = call_with_two_connections(&mut lab, true);
+    let sid = sid_of(&lab, alice);
+    lab.event(Event::Disconnected { id: subscriber });
+    let back = resume_with_two_connections(&mut lab, &sid);
+    let (_, id) = offered(&lab.heard(back)).expect("an offer");
+    accept(&mut lab, back, id, "second");
+    lab.event(Event::Disconnected { id: publisher });
+    lab.wait(Duration::from_secs(10));
+    assert!(!lab.kinds(back).contains(&"leave"));
+    connects(&mut lab, publisher);
+    connects(&mut lab, subscriber);
+    lab.wait(Duration::from_secs(50));
+    assert_eq!(sid_of(&lab, back), sid);
+}
+
+#[test]
+fn a_client_whose_main_connection_does_not_come_back_is_gone_though_its_other_one_does() {
+    let mut lab = Lab::new();
+    let (alice, subscriber, publisher) = call_with_two_connections(&mut lab, true);
+    let sid = sid_of(&lab, alice);
+    lab.event(Event::Disconnected { id: subscriber });
+    resume_with_two_connections(&mut lab, &sid);
+    lab.event(Event::Disconnected { id: publisher });
+    connects(&mut lab, publisher);
+    lab.wait(Duration::from_secs(25));
     assert!(lab.room.is_empty());
 }
 
