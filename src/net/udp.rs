@@ -28,7 +28,30 @@ pub(super) struct Udp {
     socket: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
-    revived: Option<Instant>,
+    revival: Revival,
+}
+
+/// When a socket is set up again because the error of one path has switched its offload off.
+#[derive(Debug, Default)]
+struct Revival {
+    is_owed: bool,
+    last: Option<Instant>,
+}
+
+impl Revival {
+    /// `true`: now.
+    fn poll(&mut self, now: Instant) -> bool {
+        let is_early = || {
+            self.last
+                .is_some_and(|last| now.saturating_duration_since(last) < REVIVE_PAUSE)
+        };
+        if !self.is_owed || is_early() {
+            return false;
+        }
+        self.is_owed = false;
+        self.last = Some(now);
+        true
+    }
 }
 
 /// Why datagrams did not leave.
@@ -67,7 +90,7 @@ impl Udp {
             socket,
             state,
             local,
-            revived: None,
+            revival: Revival::default(),
         })
     }
 
@@ -112,8 +135,9 @@ impl Udp {
             segment_size: Some(segment),
             src_ip: (!local.is_unspecified()).then_some(local),
         };
-        if contents.len() <= segment || self.max_segments() > 1 {
-            let could_offload = self.max_segments() > 1;
+        self.revive_if_owed(now);
+        let could_offload = self.max_segments() > 1;
+        if contents.len() <= segment || could_offload {
             match self.try_send(&transmit(contents)) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -121,9 +145,8 @@ impl Udp {
                 }
                 Err(error) if contents.len() <= segment => {
                     tracing::trace!(%remote, %local, %error, "send");
-                    if could_offload {
-                        self.revive(now);
-                    }
+                    self.revival.is_owed |= could_offload && self.max_segments() == 1;
+                    self.revive_if_owed(now);
                     return Err(SendError::Refused(1));
                 }
                 // Either this path cannot be sent to, or the device cannot segment: the single datagrams tell.
@@ -146,9 +169,8 @@ impl Udp {
         if refused == 0 {
             return Ok(());
         }
-        if sent == 0 {
-            self.revive(now);
-        }
+        self.revival.is_owed |= sent == 0 && could_offload && self.max_segments() == 1;
+        self.revive_if_owed(now);
         Err(SendError::Refused(refused))
     }
 
@@ -157,16 +179,12 @@ impl Udp {
     }
 
     /// `quinn-udp` takes EINVAL for a device without offload and stops using it on this socket for ever. A local
-    /// address that has gone says EINVAL too; then the other paths shall keep their offload.
-    fn revive(&mut self, now: Instant) {
-        if self.max_segments() > 1
-            || self
-                .revived
-                .is_some_and(|last| now.saturating_duration_since(last) < REVIVE_PAUSE)
-        {
+    /// address that has gone says EINVAL too; then the other paths shall have their offload back, with the next send
+    /// when it was lost twice within the pause.
+    fn revive_if_owed(&mut self, now: Instant) {
+        if !self.revival.poll(now) {
             return;
         }
-        self.revived = Some(now);
         match UdpSocketState::new((&self.socket).into()) {
             Ok(state) => self.state = state,
             Err(error) => tracing::debug!(%error, "a UDP socket cannot be set up again"),
@@ -349,6 +367,18 @@ mod tests {
         let error = udp.send(crate::net::now(), foreign, remote, &[1; 300], 100);
         assert_eq!(error, Err(SendError::Refused(3)));
         assert_eq!(udp.max_segments(), segments);
+    }
+
+    #[test]
+    fn offload_that_is_lost_twice_in_a_moment_is_back_after_the_pause() {
+        let now = crate::net::now();
+        let mut revival = Revival::default();
+        assert!(!revival.poll(now));
+        revival.is_owed = true;
+        assert!(revival.poll(now) && !revival.poll(now));
+        revival.is_owed = true;
+        assert!(!revival.poll(now + REVIVE_PAUSE / 2));
+        assert!(revival.poll(now + REVIVE_PAUSE));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The log: `[12:34:56] INFO: text key=value`, one line an event, as add-ons of Home Assistant write it; or one JSON
 //! object a line.
 //!
-//! Colours only on a terminal and in Home Assistant's log panel. Control characters are escaped, so that nothing a peer says can make a line of its own.
-//! Other crates are heard from at warn, with debug and trace at info.
+//! Colours only on a terminal and in Home Assistant's log panel. Control characters are escaped, so that nothing a peer
+//! says can make a line of its own.
+//! Other crates are heard from at warn, with debug and trace at info; the ICE agent not at all, as it warns of whatever
+//! is wrong with a datagram that anybody may send.
 
 use crate::config::Log;
 use chrono::{DateTime, Local, SecondsFormat};
@@ -24,26 +26,31 @@ pub(super) fn start(config: &Log) {
     } else {
         Format::of(config.colour)
     };
-    let others = if config.level >= Level::DEBUG {
-        LevelFilter::INFO
-    } else {
-        LevelFilter::WARN.min(LevelFilter::from_level(config.level))
-    };
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(false)
         .event_format(format)
         .fmt_fields(Fields);
-    let filter = Targets::new()
-        .with_default(others)
-        .with_target("parlor", config.level);
     let started = tracing_subscriber::registry()
         .with(layer)
-        .with(filter)
+        .with(filter(config.level))
         .try_init();
     if started.is_err() {
         tracing::debug!("the log had been started already");
     }
+}
+
+/// Who is heard.
+fn filter(level: Level) -> Targets {
+    let others = if level >= Level::DEBUG {
+        LevelFilter::INFO
+    } else {
+        LevelFilter::WARN.min(LevelFilter::from_level(level))
+    };
+    Targets::new()
+        .with_default(others)
+        .with_target("is::", LevelFilter::OFF)
+        .with_target("parlor", level)
 }
 
 /// Writes one line as the log would, before there is one.
@@ -272,6 +279,17 @@ mod tests {
             .fmt_fields(Fields);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), say);
         String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn what_others_warn_of_is_heard_but_not_the_ice_agent() {
+        for level in [Level::INFO, Level::TRACE] {
+            let filter = filter(level);
+            assert!(filter.would_enable("hyper::proto", &Level::WARN));
+            assert!(!filter.would_enable("is::stun", &Level::WARN));
+            assert!(filter.would_enable("parlor::media::ice", &level));
+        }
+        assert!(!filter(Level::ERROR).would_enable("hyper::proto", &Level::WARN));
     }
 
     fn say() {
