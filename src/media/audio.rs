@@ -13,6 +13,9 @@ const MIN_PERCENTILE: u32 = 40;
 const SMOOTH_INTERVALS: f32 = 2.0;
 /// Silence on the scale of RFC 6464.
 const SILENT: u8 = 127;
+/// Seconds by which a packet may be late; one that seems later yet is of another source, or of a clock that ran on for
+/// half its range while nothing came.
+const LATEST: u32 = 30;
 
 /// The linear level from which a participant counts as speaking: −35 dB.
 pub fn threshold() -> f32 {
@@ -48,14 +51,17 @@ impl LevelMeter {
     /// A packet of `level` −dBov (0 loudest, 127 silent) came. Returns the linear level, 0–1, at the end of an interval
     /// in which the participant spoke, and once when it has stopped.
     pub fn observe(&mut self, level: u8, timestamp: u32, clock_rate: u32) -> Option<f32> {
-        let elapsed = self
+        if self
             .last_timestamp
-            .map_or(0, |last| timestamp.wrapping_sub(last) as i32);
-        if self.last_timestamp.is_some() && elapsed <= 0 {
+            .is_some_and(|last| last.wrapping_sub(timestamp) <= LATEST * clock_rate)
+        {
             return None;
         }
-        self.last_timestamp = Some(timestamp);
-        let duration = (elapsed as u32 / (clock_rate / 1_000).max(1)).min(INTERVAL_MS);
+        let elapsed = match self.last_timestamp.replace(timestamp) {
+            Some(last) => (timestamp.wrapping_sub(last) as i32).max(0) as u32,
+            None => 0,
+        };
+        let duration = (elapsed / (clock_rate / 1_000).max(1)).min(INTERVAL_MS);
         self.observed_ms += duration;
         if level <= ACTIVE_LEVEL {
             self.active_ms += duration;
@@ -125,6 +131,19 @@ mod tests {
             }
         }
         assert_eq!(told, 99 / 20);
+    }
+
+    #[test]
+    fn a_voice_is_heard_after_a_night_of_silence_and_from_another_source() {
+        let mut meter = LevelMeter::default();
+        for begin in [0, 48_000 * 3_600 * 13, 7, 4_000_000_000] {
+            let mut told = 0;
+            for n in 0..60 {
+                let timestamp = begin + n * 960;
+                told += usize::from(meter.observe(10, timestamp, 48_000).is_some());
+            }
+            assert!(told >= 2, "{begin}");
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 /// How long a mirror's wish for a key frame stands for all that come: its owner asks the publisher less often still,
 /// and a ring between workers is shared by all rooms.
 const ASKED_FOR: Duration = Duration::from_millis(100);
+/// An index this far ahead is of another source, which begins two circles of sequence numbers on, with a clock of its own.
+const ANOTHER_SOURCE: u64 = 1 << 16;
 /// Packets that one receive batch brings at most before they are forwarded.
 const MAX_BATCH: usize = 1_024;
 
@@ -126,10 +128,11 @@ impl Feed {
             if facts.key_frame {
                 self.asked[usize::from(facts.spatial)] = None;
             }
-            if stream
-                .newest
-                .is_none_or(|(_, index, _)| index < facts.index)
-            {
+            let newest = stream.newest_index();
+            if stream.newest.is_some() && facts.index > newest + ANOTHER_SOURCE {
+                stream.clock = None;
+            }
+            if stream.newest.is_none() || newest < facts.index {
                 stream.newest = Some((facts.arrival, facts.index, facts.timestamp));
             }
             self.batch.push((facts.spatial, facts.index));

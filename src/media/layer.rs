@@ -24,6 +24,9 @@ const LOSSY: u8 = 26;
 /// How long a layer stays away at first; doubles while each return fails, up to [`LONGEST_AWAY`].
 const AWAY: Duration = Duration::from_secs(10);
 const LONGEST_AWAY: Duration = Duration::from_secs(60);
+/// Ticks of video, 30 s: what is older than that is no repair, but a frame of another source, or of a clock that ran on
+/// for half its range while nothing came.
+const OLDEST_REPAIR: u32 = 30 * 90_000;
 
 /// Life and rate of one encoding, by arrival.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,7 +46,8 @@ impl Activity {
     /// A packet of `len` bytes came, with a frame's `timestamp`. Only a newer frame is a sign of life: repairs of old
     /// ones come while a sender probes for bandwidth.
     pub fn handle(&mut self, now: Instant, timestamp: u32, len: usize) {
-        if self.last_frame.is_none() || timestamp.wrapping_sub(self.last_timestamp) as i32 > 0 {
+        let behind = self.last_timestamp.wrapping_sub(timestamp);
+        if self.last_frame.is_none() || behind > OLDEST_REPAIR {
             if let Some(last) = self.last_frame {
                 let gap = now.saturating_duration_since(last);
                 if gap > LONGEST_SILENCE {
@@ -106,6 +110,8 @@ pub struct Limit {
     lossy_since: Option<Instant>,
     /// When one more layer may be tried.
     retry_at: Option<Instant>,
+    /// When one more was tried last.
+    tried_at: Option<Instant>,
     away: Duration,
     /// The receiver's last estimate, bits a second.
     estimate: u64,
@@ -117,6 +123,7 @@ impl Default for Limit {
             cap: u8::MAX,
             lossy_since: None,
             retry_at: None,
+            tried_at: None,
             away: AWAY,
             estimate: 0,
         }
@@ -191,6 +198,7 @@ impl Limit {
     pub fn relax(&mut self, now: Instant, highest: u8) {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.cap += 1;
+            self.tried_at = Some(now);
             if self.cap >= highest {
                 self.cap = u8::MAX;
                 self.retry_at = None;
@@ -206,7 +214,9 @@ impl Limit {
             return;
         }
         // A return that failed within its own time is tried again later than the one before.
-        let failed_soon = self.cap != u8::MAX || self.away > AWAY;
+        let failed_soon = self
+            .tried_at
+            .is_some_and(|at| now.saturating_duration_since(at) < self.away);
         self.away = if failed_soon {
             (self.away * 2).min(LONGEST_AWAY)
         } else {
@@ -384,6 +394,46 @@ mod tests {
         assert_eq!(limit.cap(), 1);
         limit.relax(ms(start, 12_000), 2);
         assert_eq!(limit.cap(), 255);
+    }
+
+    #[test]
+    fn a_layer_lives_again_however_long_it_was_silent_and_whoever_sends_it() {
+        let start = Instant::now();
+        for hours in [1, 7, 10, 13, 20] {
+            let mut layer = Activity::default();
+            frames(&mut layer, start, 0, 33, 300);
+            let silence = hours * 3_600_000;
+            for n in 0..10 {
+                let at = 10_000 + silence + n * 33;
+                let timestamp = (at * 90) as u32;
+                layer.handle(ms(start, at), timestamp, 1_000);
+                // A repair of what came before the silence changes nothing.
+                layer.handle(ms(start, at), 299 * 33 * 90, 1_000);
+            }
+            let end = ms(start, 10_000 + silence + 300);
+            assert!(live(end, &[&layer])[0], "{hours} hours");
+        }
+        let mut layer = Activity::default();
+        frames(&mut layer, start, 0, 33, 300);
+        layer.handle(ms(start, 20_000), 3_000_000_000, 1_000);
+        assert!(live(ms(start, 20_001), &[&layer])[0]);
+    }
+
+    #[test]
+    fn a_congestion_long_after_the_last_one_costs_no_more_than_that() {
+        let start = Instant::now();
+        let mut limit = Limit::default();
+        let rates = [150_000, 500_000, 2_000_000, 0];
+        for minutes in [0, 60, 120] {
+            let at = minutes * 60_000;
+            limit.handle_ceiling(ms(start, at), 600_000, &rates, 2);
+            limit.handle_ceiling(ms(start, at + 100), 200_000, &rates, 1);
+            assert_eq!(limit.cap(), 0);
+            limit.relax(ms(start, at + 10_100), 2);
+            assert_eq!(limit.cap(), 1);
+            limit.relax(ms(start, at + 20_100), 2);
+            assert_eq!(limit.cap(), 255);
+        }
     }
 
     #[test]

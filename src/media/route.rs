@@ -6,8 +6,10 @@
 use crate::ids::{PayloadType, Ssrc};
 use crate::plan::{ReceivePlan, ReceiveTrack};
 
-/// SSRCs that are remembered for one transport.
-const MAX_SSRCS: usize = 64;
+/// SSRCs that are learned of one transport at least, and for each encoding of its plan: media and retransmissions, of
+/// a sender that began anew once.
+const MIN_LEARNED: usize = 64;
+const LEARNED_PER_LAYER: usize = 4;
 
 /// Where packets of an SSRC go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,31 +36,39 @@ pub struct Hints<'a> {
 /// The table of one transport.
 #[derive(Debug, Default)]
 pub struct Routes {
-    known: Vec<(Ssrc, Route)>,
+    /// Those that the plan names.
+    planned: Vec<(Ssrc, Route)>,
+    /// The others, the oldest first.
+    learned: Vec<(Ssrc, Route)>,
+    max_learned: usize,
 }
 
 impl Routes {
     /// Adapts to a new plan: what it names is known, what was learned for a section that stays is kept, also when the
     /// section carries another track now (browsers stop sending the MID once it was acknowledged).
     pub fn set_plan(&mut self, old: &ReceivePlan, new: &ReceivePlan) {
-        let learned = std::mem::take(&mut self.known);
+        let learned = std::mem::take(&mut self.learned);
+        let layers: usize = new.tracks.iter().map(|track| track.layers.len()).sum();
+        self.max_learned = MIN_LEARNED.max(LEARNED_PER_LAYER * layers);
+        let planned = std::mem::take(&mut self.planned);
         for (track, plan) in new.tracks.iter().enumerate() {
             for (layer, encoding) in plan.layers.iter().enumerate() {
                 for (ssrc, is_rtx) in [(encoding.ssrc, false), (encoding.rtx_ssrc, true)] {
-                    if let Some(ssrc) = ssrc {
-                        self.learn(
-                            ssrc,
-                            Route {
-                                track: track as u16,
-                                layer: layer as u8,
-                                is_rtx,
-                            },
-                        );
-                    }
+                    let Some(ssrc) = ssrc else {
+                        continue;
+                    };
+                    let route = Route {
+                        track: track as u16,
+                        layer: layer as u8,
+                        is_rtx,
+                    };
+                    self.planned.retain(|(other, _)| *other != ssrc);
+                    self.planned.push((ssrc, route));
                 }
             }
         }
-        for (ssrc, route) in learned {
+        // What the old plan named and the new one does not is as good as learned: its section goes on with it.
+        for (ssrc, route) in planned.into_iter().chain(learned) {
             let Some(before) = old.tracks.get(usize::from(route.track)) else {
                 continue;
             };
@@ -86,8 +96,9 @@ impl Routes {
 
     /// The route of a known SSRC.
     pub fn find(&self, ssrc: Ssrc) -> Option<Route> {
-        self.known
+        self.planned
             .iter()
+            .chain(&self.learned)
             .find(|(known, _)| *known == ssrc)
             .map(|(_, route)| *route)
     }
@@ -95,9 +106,10 @@ impl Routes {
     /// The SSRC known for an encoding.
     pub fn ssrc_of(&self, wanted: Route) -> Option<Ssrc> {
         // The newest: a sender that restarted took another one.
-        self.known
+        self.learned
             .iter()
             .rev()
+            .chain(&self.planned)
             .find(|(_, route)| *route == wanted)
             .map(|(ssrc, _)| *ssrc)
     }
@@ -139,11 +151,11 @@ impl Routes {
 
     /// Remembers an SSRC; the oldest learned one gives way when there are too many.
     pub fn learn(&mut self, ssrc: Ssrc, route: Route) {
-        self.known.retain(|(known, _)| *known != ssrc);
-        if self.known.len() >= MAX_SSRCS {
-            self.known.remove(0);
+        self.learned.retain(|(known, _)| *known != ssrc);
+        if self.learned.len() >= self.max_learned.max(MIN_LEARNED) {
+            self.learned.remove(0);
         }
-        self.known.push((ssrc, route));
+        self.learned.push((ssrc, route));
     }
 }
 
@@ -299,7 +311,39 @@ mod tests {
         for n in 0..1_000 {
             routes.learn(Ssrc(n), route(0, 0, false));
         }
-        assert_eq!(routes.known.len(), MAX_SSRCS);
+        assert_eq!(routes.learned.len(), MIN_LEARNED);
         assert_eq!(routes.find(Ssrc(999)), Some(route(0, 0, false)));
+    }
+
+    #[test]
+    fn no_source_of_many_tracks_gives_way_to_another() {
+        let vp8 = format(96, Some(97), Codec::Vp8);
+        let camera = |n: u32| {
+            let named = (n.is_multiple_of(2)).then_some(n * 10);
+            let layers = ["q", "h", "f"].map(|rid| layer(0, Some(rid), None));
+            let mut layers = layers.to_vec();
+            layers.push(layer(3, None, named));
+            track(u64::from(n), &n.to_string(), vp8, layers)
+        };
+        let plan = ReceivePlan {
+            tracks: (0..40).map(camera).collect(),
+            ..ReceivePlan::default()
+        };
+        let mut routes = Routes::default();
+        routes.set_plan(&ReceivePlan::default(), &plan);
+        for n in 0..40 {
+            for layer in 0..3 {
+                routes.learn(
+                    Ssrc(10_000 + n * 10 + layer),
+                    route(n as u16, layer as u8, false),
+                );
+            }
+        }
+        for n in 0..40 {
+            for layer in 0..3 {
+                assert!(routes.find(Ssrc(10_000 + n * 10 + layer)).is_some());
+            }
+            assert_eq!(routes.find(Ssrc(n * 10)).is_some(), n.is_multiple_of(2));
+        }
     }
 }

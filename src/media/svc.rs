@@ -13,6 +13,8 @@ use crate::rtp::sequence::is_newer_timestamp;
 
 /// Longest dependency descriptor, with the mask that may be added to it.
 const MAX_DESCRIPTOR: usize = 260;
+/// Ticks of video, 5 s: no packet of a picture comes later than this.
+const LATEST: u32 = 5 * 90_000;
 /// Room for a descriptor that differs from the one received; most do not.
 pub type Rewritten = Option<[u8; MAX_DESCRIPTOR]>;
 
@@ -99,6 +101,10 @@ impl Ladder {
             .is_none_or(|newest| is_newer_timestamp(facts.timestamp, newest));
         if is_new {
             self.newest = Some(facts.timestamp);
+            // Half the range of timestamps on, its picture would seem to be still to come.
+            self.before = self
+                .before
+                .filter(|(since, _)| facts.timestamp.wrapping_sub(*since) <= LATEST);
             if self.allowed < self.top || (facts.key_frame && self.allowed > self.top) {
                 self.before = Some((facts.timestamp, self.top));
                 self.top = self.allowed;
@@ -239,6 +245,24 @@ mod tests {
         assert_eq!(picture(&mut ladder, 9, true), [0, 1, 2]);
         assert_eq!(picture(&mut ladder, u32::MAX, false), [0]);
         assert!(ladder.ends_picture(&frame(u32::MAX, 0, false)));
+    }
+
+    #[test]
+    fn what_counted_before_a_change_does_not_count_again_half_a_circle_later() {
+        let three = alive(3);
+        for hours in 1..14 {
+            let mut ladder = Ladder::default();
+            ladder.allow(0, Some(&three));
+            ladder.begin();
+            ladder.allow(255, Some(&three));
+            assert_eq!(picture(&mut ladder, 9, true), [0, 1, 2]);
+            for second in (0..hours * 3_600_u32).step_by(60) {
+                assert_eq!(
+                    picture(&mut ladder, second.wrapping_mul(90_000) + 99, false),
+                    [0, 1, 2]
+                );
+            }
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const MARKER_INTERVAL: Duration = Duration::from_millis(50);
 /// Enough.
 const ENOUGH: usize = 20;
+/// Room in which an arrival can be told of for certain.
+const ROOM: usize = 64;
 /// Most arrivals that wait: 100 ms of 80 Mbit/s.
 const MAX_WAITING: usize = 1_000;
 
@@ -90,8 +92,8 @@ impl TwccRecorder {
         self.due
     }
 
-    /// Writes a feedback packet, a whole RTCP packet, and says its length; `None`: nothing is due, or nothing is left.
-    /// To be called until then.
+    /// Writes a feedback packet, a whole RTCP packet, and says its length; `None`: nothing is due or left, or there is
+    /// no room. To be called until then, and again with more room while something is due.
     pub fn poll(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         if self.due.is_none_or(|due| due > now) {
             return None;
@@ -101,7 +103,7 @@ impl TwccRecorder {
             self.waiting.drain(..written.arrivals);
             self.told = Some(self.told.map_or(written.end, |told| told.max(written.end)));
             self.number = self.number.wrapping_add(1);
-        } else {
+        } else if out.len() >= ROOM {
             self.waiting.clear();
         }
         if self.waiting.is_empty() {
@@ -233,11 +235,17 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_without_room_is_not_asked_for_ever() {
+    fn what_finds_no_room_is_told_of_with_more() {
         let now = start();
         let mut recorder = TwccRecorder::new(Ssrc(1));
         recorder.handle_packet(now, MEDIA, 1, false);
-        assert_eq!(recorder.poll(now + ms(100), &mut [0; 8]), None);
+        for room in 0..ROOM {
+            let mut recorder = TwccRecorder::new(Ssrc(1));
+            recorder.handle_packet(now, MEDIA, 1, false);
+            let told = recorder.poll(now + ms(100), &mut vec![0; room]).is_some();
+            assert_eq!(recorder.next_timeout().is_none(), told);
+        }
+        assert!(recorder.poll(now + ms(100), &mut [0; ROOM]).is_some());
         assert_eq!(recorder.next_timeout(), None);
     }
 

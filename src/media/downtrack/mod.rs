@@ -5,6 +5,8 @@
 //! temporal layer), the format, the numbers ([`Munger`], [`Vp8Munger`]), the history. Behaviour of livekit 1.13.5
 //! pkg/sfu/{forwarder,downtrack}.go.
 
+mod reports;
+
 use super::cache::{Facts, Packet};
 use super::codec::{blank, vp8::Vp8Descriptor};
 use super::feed::Feed;
@@ -19,7 +21,6 @@ use super::vp8_munger::Vp8Munger;
 use crate::ids::PayloadType;
 use crate::plan::{Codec, DownReport, DownTrackPlan, Format, Kind, Wanted};
 use crate::random::Random;
-use crate::rtp::rtcp::{ReportBlock, SenderInfo};
 use std::time::{Duration, Instant};
 
 /// How long a new down track waits for a key frame of the layer it aims for before it takes any.
@@ -31,11 +32,6 @@ const REQUEST_MIN: Duration = Duration::from_millis(200);
 const REQUEST_MAX: Duration = Duration::from_secs(1);
 /// The same while nothing comes at all.
 const REQUEST_IDLE: Duration = Duration::from_secs(5);
-/// Sender reports, livekit.md 4.2; the first follows the first packet closely, for lip sync.
-const REPORT: Duration = Duration::from_secs(3);
-const FIRST_REPORT: Duration = Duration::from_millis(200);
-/// How long the first waits for the publisher's clock.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// Round trip while none was measured (livekit.md 4.1).
 const DEFAULT_RTT: Duration = Duration::from_millis(70);
 
@@ -688,71 +684,6 @@ impl DownTrack {
     pub fn count(&mut self, len: usize) {
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(len as u32);
-    }
-
-    /// Whether a sender report is due; one is when something was sent since the last.
-    pub fn wants_report(&mut self, now: Instant) -> bool {
-        if self.packets == self.reported_packets {
-            self.report_at = None;
-            return false;
-        }
-        let at = *self.report_at.get_or_insert(now + FIRST_REPORT);
-        at <= now
-    }
-
-    /// The sender report of this moment. `ntp` is ours; the publisher's is told when it is known, so that its audio
-    /// and video stay together.
-    pub fn report(&mut self, now: Instant, ntp: u64, feed: &Feed) -> Option<SenderInfo> {
-        self.report_at = Some(now + REPORT);
-        let (format, _) = self.outlet?;
-        let rate = format.codec.clock_rate();
-        let stream = feed.stream(self.current?)?;
-        let (arrival, _, source) = stream.newest?;
-        let ticks = |since: Instant| {
-            (now.saturating_duration_since(since).as_micros() * u128::from(rate) / 1_000_000) as u32
-        };
-        let source = source.wrapping_add(ticks(arrival));
-        let is_first = self.reports[0].is_none();
-        let (ntp, rtp_timestamp) = match stream.clock {
-            Some(clock) if self.filler.is_none() && !self.needs_key_frame => {
-                (clock.ntp_of(source), self.munger.rewrite_timestamp(source))
-            }
-            // Two clocks must not be mixed.
-            Some(_) => return None,
-            None if is_first && now < self.began? + PATIENCE => {
-                self.report_at = Some(now + FIRST_REPORT);
-                return None;
-            }
-            None => (ntp, self.munger.timestamp().wrapping_add(ticks(self.last?))),
-        };
-        self.reported_packets = self.packets;
-        self.reports = [Some(((ntp >> 16) as u32, now)), self.reports[0]];
-        Some(SenderInfo {
-            ntp,
-            rtp_timestamp,
-            packets: self.packets,
-            octets: self.octets,
-        })
-    }
-
-    /// A receiver report on this source.
-    pub fn handle_report(&mut self, now: Instant, block: &ReportBlock) {
-        self.is_known = true;
-        self.tally.handle(block);
-        if let Some(sent) = self
-            .reports
-            .iter()
-            .flatten()
-            .find(|(ntp, _)| *ntp == block.last_sr && block.last_sr != 0)
-        {
-            let delay =
-                Duration::from_micros(u64::from(block.delay_since_last_sr) * 1_000_000 / 65_536);
-            let round = now.saturating_duration_since(sent.1).saturating_sub(delay);
-            self.rtt = Some(self.rtt.map_or(round, |old| (old * 7 + round) / 8));
-        }
-        if let Some(current) = self.current_layer() {
-            self.limit.handle_loss(now, block.fraction_lost, current);
-        }
     }
 
     /// The round trip to the subscriber, once its reports have told it.

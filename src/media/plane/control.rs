@@ -501,18 +501,23 @@ impl Plane {
                 peer.report_at = Some(now + REPORT);
             }
         }
-        while writer.append(|out| peer.twcc.poll(now, out).unwrap_or(0)) {}
-        let len = writer.len();
-        if len == 0 {
-            return;
+        loop {
+            while writer.append(|out| peer.twcc.poll(now, out).unwrap_or(0)) {}
+            let len = writer.len();
+            if len > 0
+                && let Some(sealer) = peer.transport.sealer()
+            {
+                sink.datagram(&path, len + RTCP_OVERHEAD, |out| {
+                    out[..len].copy_from_slice(&buffer[..len]);
+                    sealer.seal_rtcp(out, len)
+                });
+            }
+            // What found no room beside the rest goes by itself.
+            if !is_due(peer.twcc.next_timeout()) {
+                return;
+            }
+            writer = Writer::new(&mut buffer);
         }
-        let Some(sealer) = peer.transport.sealer() else {
-            return;
-        };
-        sink.datagram(&path, len + RTCP_OVERHEAD, |out| {
-            out[..len].copy_from_slice(&buffer[..len]);
-            sealer.seal_rtcp(out, len)
-        });
     }
 }
 

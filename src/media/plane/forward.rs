@@ -249,7 +249,9 @@ impl Plane {
                 };
                 self.events.push_back((peer.id, event));
                 serve.push(down_place);
-            } else if down.key_frame_timeout(feed).is_some_and(|at| at <= now) {
+            } else if down.key_frame_timeout(feed).is_some_and(|at| at <= now)
+                || down.begins_to_report(now, feed)
+            {
                 serve.push(down_place);
             }
         }
