@@ -305,13 +305,15 @@ impl Room {
         let Some(participant) = self.participants.get_mut(&seat) else {
             return;
         };
+        let at = now.at + DISCONNECT_GRACE;
+        // The other connection was lost before, and its client has resumed: it sees to both.
+        let is_coming_back = participant.session.is_some()
+            && participant.has_lost_connections()
+            && participant.expires.is_some_and(|(until, _)| until > at);
         if let Some(connection) = participant.connection_mut(id) {
             connection.lose();
         }
-        let at = now.at + DISCONNECT_GRACE;
-        let is_coming_back = participant.expires.is_some_and(|(until, _)| until > at);
-        if participant.session.is_some() && is_coming_back {
-            // The other connection was lost before, and its client has resumed: it sees to both.
+        if is_coming_back {
             return;
         }
         participant.expires = Some((at, DisconnectReason::ConnectionTimeout));
