@@ -117,13 +117,8 @@ impl Room {
     ) {
         let settings = TrackSettings::of(update);
         for sid in update.track_sids.iter().take(MAX_IDS) {
-            let Some(participant) = self.participants.get_mut(&seat) else {
-                return;
-            };
-            let Some(subscription) = participant.subscriptions.get_mut(sid.as_str()) else {
-                if !participant.awaited.set(now.at, sid, settings) {
-                    self.fault(Fault::AwaitedTracks);
-                }
+            let Some(subscription) = self.wish(seat, sid) else {
+                self.await_settings(now, seat, sid, settings);
                 continue;
             };
             let shown_again = subscription.settings.disabled && !settings.disabled;
@@ -142,24 +137,28 @@ impl Room {
     /// A client that resumes says which tracks it does not want now.
     pub(super) fn disable_tracks(&mut self, now: Now, seat: Seat, sids: &[String]) {
         for sid in sids.iter().take(MAX_IDS) {
-            let Some(participant) = self.participants.get_mut(&seat) else {
-                return;
-            };
-            let adaptive = participant.adaptive_stream;
-            if let Some(subscription) = participant.subscriptions.get_mut(sid.as_str()) {
+            if let Some(subscription) = self.wish(seat, sid) {
                 subscription.settings.disabled = true;
                 subscription.apply_at = Some(now.at);
                 continue;
             }
+            let adaptive = self.participant(seat).is_some_and(|p| p.adaptive_stream);
             let settings = TrackSettings {
                 disabled: true,
                 ..TrackSettings::initial(adaptive)
             };
-            if !participant.awaited.set(now.at, sid, settings) {
-                self.fault(Fault::AwaitedTracks);
-            }
+            self.await_settings(now, seat, sid, settings);
         }
         self.apply_settings_if_due(now, seat);
+    }
+
+    /// How a track is to be shown that is not subscribed to.
+    fn await_settings(&mut self, now: Now, seat: Seat, sid: &str, settings: TrackSettings) {
+        if let Some(participant) = self.participants.get_mut(&seat)
+            && !participant.awaited.set(now.at, sid, settings)
+        {
+            self.fault(Fault::AwaitedTracks);
+        }
     }
 
     pub(super) fn apply_settings_if_due(&mut self, now: Now, seat: Seat) {

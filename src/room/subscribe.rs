@@ -85,7 +85,9 @@ impl Room {
         }
     }
 
-    /// Makes a subscription wanted; a down track is made when that is allowed.
+    /// Makes a subscription wanted; a down track is made when that is allowed. The wish of one who may not subscribe is
+    /// kept (livekit 1.13.5 `subscriptionmanager.go`), unless it is what its client wants of every track: a room may
+    /// have many who only publish.
     pub(super) fn subscribe(&mut self, now: Now, seat: Seat, sid: &TrackSid) {
         let Some(&publisher) = self.tracks.get(sid) else {
             return;
@@ -93,11 +95,17 @@ impl Room {
         let Some(participant) = self.participants.get_mut(&seat) else {
             return;
         };
-        if publisher == seat || !participant.permission.can_subscribe {
+        if publisher == seat {
             return;
         }
         let adaptive = participant.adaptive_stream;
         let settings = participant.awaited.take(sid);
+        let is_default = participant.auto_subscribe
+            && settings.is_none()
+            && !participant.subscriptions.contains_key(sid);
+        if is_default && !participant.permission.can_subscribe {
+            return;
+        }
         let subscription = participant
             .subscriptions
             .entry(sid.clone())
@@ -237,7 +245,7 @@ impl Room {
         }
     }
 
-    /// Tracks that were published while the participant might not subscribe.
+    /// Tracks that were published while the participant might not subscribe, and of which it said nothing.
     fn subscribe_to_new(&mut self, now: Now, seat: Seat) {
         let Some(participant) = self.participants.get(&seat) else {
             return;
@@ -312,12 +320,27 @@ impl Room {
         }
     }
 
+    /// What is kept of a participant's wish for a track, if anything is. Of one that comes anyhow as soon as it may
+    /// subscribe, something is kept from now on.
+    pub(super) fn wish(&mut self, seat: Seat, sid: &str) -> Option<&mut Subscription> {
+        let participant = self.participants.get_mut(&seat)?;
+        if participant.auto_subscribe
+            && !participant.subscriptions.contains_key(sid)
+            && let Some((sid, publisher)) = self.tracks.get_key_value(sid)
+            && *publisher != seat
+        {
+            let subscription = Subscription::new(participant.adaptive_stream);
+            participant.subscriptions.insert(sid.clone(), subscription);
+        }
+        participant.subscriptions.get_mut(sid)
+    }
+
     fn unsubscribe(&mut self, now: Now, seat: Seat, sid: &str) {
         let Some(participant) = self.participants.get_mut(&seat) else {
             return;
         };
         participant.awaited.forget(sid);
-        if let Some(subscription) = participant.subscriptions.get_mut(sid) {
+        if let Some(subscription) = self.wish(seat, sid) {
             subscription.desired = false;
             subscription.refused = false;
             self.stop_down(now, seat, &TrackSid::from(sid));

@@ -5,8 +5,9 @@ use super::data::{delivered, pose};
 use super::*;
 use crate::plan::{DownTrackPlan, Kind};
 use crate::protocol::livekit::{
-    DataTrackSubscriberHandles, SubscriptionError, SubscriptionPermission, TrackPermission,
-    UpdateDataSubscription, UpdateSubscription, UpdateTrackSettings, update_data_subscription,
+    DataTrackSubscriberHandles, ParticipantPermission, SubscriptionError, SubscriptionPermission,
+    SyncState, TrackPermission, UpdateDataSubscription, UpdateParticipantRequest,
+    UpdateSubscription, UpdateSubscriptionsRequest, UpdateTrackSettings, update_data_subscription,
 };
 
 /// Rule of a publisher: all, or these with all tracks.
@@ -366,4 +367,235 @@ fn a_rule_keeps_so_many_participants_and_tracks_and_lets_the_rest_to_nobody() {
     assert_eq!(kept(10, 4), (10, 40));
     assert_eq!(kept(5000, 5), (4096, 16_384));
     assert_eq!(kept(1, 20_000), (1, 16_384));
+}
+
+/// Gives or takes the right to subscribe, as the application's server does; what has to end has ended.
+fn let_subscribe(lab: &mut Lab, identity: &str, can_subscribe: bool) {
+    let permission = ParticipantPermission {
+        can_subscribe,
+        can_publish: true,
+        can_publish_data: true,
+        ..Default::default()
+    };
+    lab.call(super::Call::UpdateParticipant(UpdateParticipantRequest {
+        room: "lab".to_owned(),
+        identity: identity.to_owned(),
+        permission: Some(permission),
+        ..Default::default()
+    }))
+    .unwrap();
+    let closing: Vec<_> = lab
+        .workers
+        .downs
+        .iter()
+        .filter_map(|(down, state)| state.is_closing.then_some(*down))
+        .collect();
+    for down in closing {
+        lab.event(Event::DownClosed { down, sent: true });
+    }
+}
+
+/// The tracks that somebody gets.
+fn coming(lab: &Lab, identity: &str) -> Vec<String> {
+    let seat = lab.room.identities[identity];
+    let downs = lab.room.downs.values();
+    let mut sids: Vec<String> = downs
+        .filter(|owner| owner.subscriber == seat)
+        .map(|owner| owner.track.as_str().to_owned())
+        .collect();
+    sids.sort();
+    sids
+}
+
+/// How many of its wishes are kept.
+fn kept(lab: &Lab, identity: &str) -> usize {
+    let seat = lab.room.identities[identity];
+    lab.room.participants[&seat].subscriptions.len()
+}
+
+impl Call {
+    /// Carol, who may not subscribe.
+    fn forbidden(&mut self, auto_subscribe: bool) -> SessionId {
+        let carol = self.lab.join_with("carol", |join| {
+            join.auto_subscribe = auto_subscribe;
+            join.publisher_offer = Some(offer(JOIN, 1));
+            join.claims.video.as_mut().unwrap().can_subscribe = Some(false);
+        });
+        self.lab.connect();
+        let carol = carol.unwrap();
+        self.lab.heard(carol);
+        carol
+    }
+
+    /// Carol's wish for a track, said by her client, by her client as it resumes, or by the application's server.
+    fn wish(&mut self, carol: SessionId, way: u8, sid: &str, subscribe: bool) {
+        let track_sids = vec![sid.to_owned()];
+        let update = UpdateSubscription {
+            track_sids: track_sids.clone(),
+            subscribe,
+            ..Default::default()
+        };
+        let request = match way {
+            0 => signal_request::Message::Subscription(update),
+            1 => signal_request::Message::SyncState(SyncState {
+                subscription: Some(update),
+                ..Default::default()
+            }),
+            _ => {
+                let request = UpdateSubscriptionsRequest {
+                    room: "lab".to_owned(),
+                    identity: "carol".to_owned(),
+                    track_sids,
+                    subscribe,
+                    ..Default::default()
+                };
+                let answer = self.lab.call(super::Call::UpdateSubscriptions(request));
+                return assert!(matches!(answer, Ok(Answer::Done)), "{answer:?}");
+            }
+        };
+        self.lab.request(carol, request);
+    }
+}
+
+#[test]
+fn a_track_that_was_asked_for_without_the_right_to_subscribe_comes_with_the_right() {
+    for way in 0..3 {
+        let mut call = Call::new([0, 0]);
+        let carol = call.forbidden(false);
+        let sid = call.audio.sid.clone();
+        call.wish(carol, way, &sid, true);
+        assert_eq!(coming(&call.lab, "carol"), [""; 0]);
+        assert!(call.lab.kinds(carol).is_empty(), "nothing is refused");
+        for _ in 0..2 {
+            let_subscribe(&mut call.lab, "carol", true);
+            assert_eq!(coming(&call.lab, "carol"), [sid.as_str()]);
+            let_subscribe(&mut call.lab, "carol", false);
+            assert_eq!(coming(&call.lab, "carol"), [""; 0]);
+        }
+        call.wish(carol, way, &sid, false);
+        let_subscribe(&mut call.lab, "carol", true);
+        assert_eq!(coming(&call.lab, "carol"), [""; 0]);
+    }
+}
+
+#[test]
+fn a_track_that_was_declined_without_the_right_to_subscribe_does_not_come_with_the_right() {
+    for way in 0..3 {
+        let mut call = Call::new([0, 0]);
+        let carol = call.forbidden(true);
+        let (audio, video) = (call.audio.sid.clone(), call.video.sid.clone());
+        call.wish(carol, way, &video, false);
+        for _ in 0..2 {
+            let_subscribe(&mut call.lab, "carol", true);
+            assert_eq!(coming(&call.lab, "carol"), [audio.as_str()]);
+            let_subscribe(&mut call.lab, "carol", false);
+        }
+        call.wish(carol, way, &video, true);
+        let_subscribe(&mut call.lab, "carol", true);
+        assert_eq!(coming(&call.lab, "carol").len(), 2);
+    }
+}
+
+#[test]
+fn a_track_that_comes_while_whoever_awaits_it_may_not_subscribe_is_got_with_the_right() {
+    let mut call = Call::new([0, 0]);
+    let carol = call.forbidden(false);
+    call.lab
+        .request(call.bob, signal_request::Message::AddTrack(camera()));
+    let published = call.lab.heard(call.bob).pop().unwrap();
+    let signal_response::Message::TrackPublished(published) = published else {
+        panic!("{published:?}")
+    };
+    let sid = published.track.unwrap().sid;
+    let settings = UpdateTrackSettings {
+        track_sids: vec![sid.clone()],
+        disabled: true,
+        ..Default::default()
+    };
+    call.lab
+        .request(carol, signal_request::Message::TrackSetting(settings));
+    call.wish(carol, 0, &sid, true);
+    call.lab
+        .request(call.bob, signal_request::Message::Offer(offer(PUBLISH, 2)));
+    call.lab.wait(Duration::from_secs(90));
+    assert_eq!(not_found(&mut call.lab, carol), [""; 0]);
+    call.lab.commands.clear();
+    let_subscribe(&mut call.lab, "carol", true);
+    assert_eq!(coming(&call.lab, "carol"), [sid.as_str()]);
+    call.lab
+        .request(carol, signal_request::Message::Offer(offer(JOIN, 2)));
+    assert!(
+        call.down(Kind::Video).wanted.paused,
+        "as it was to be shown"
+    );
+}
+
+#[test]
+fn how_a_track_is_to_be_shown_is_kept_until_its_subscriber_may_have_it() {
+    let mut call = Call::new([0, 0]);
+    let carol = call.forbidden(true);
+    let settings = UpdateTrackSettings {
+        track_sids: vec![call.video.sid.clone()],
+        disabled: true,
+        ..Default::default()
+    };
+    call.lab
+        .request(carol, signal_request::Message::TrackSetting(settings));
+    call.lab.wait(Duration::from_secs(90));
+    call.lab.commands.clear();
+    let_subscribe(&mut call.lab, "carol", true);
+    assert_eq!(coming(&call.lab, "carol").len(), 2);
+    call.lab
+        .request(carol, signal_request::Message::Offer(offer(JOIN, 2)));
+    assert!(call.down(Kind::Video).wanted.paused);
+    assert!(!call.down(Kind::Audio).wanted.paused);
+}
+
+#[test]
+fn whoever_may_not_subscribe_hears_of_a_publisher_s_rule_when_it_may() {
+    let mut call = Call::new([0, 0]);
+    let carol = call.forbidden(false);
+    let sid = call.audio.sid.clone();
+    call.lab.request(call.alice, rule(Some(&["bob"])));
+    call.wish(carol, 0, &sid, true);
+    assert_eq!(permissions(&mut call.lab, carol), []);
+    let_subscribe(&mut call.lab, "carol", true);
+    assert_eq!(coming(&call.lab, "carol"), [""; 0]);
+    assert_eq!(permissions(&mut call.lab, carol), [(sid.clone(), false)]);
+    let_subscribe(&mut call.lab, "carol", false);
+    call.lab.request(call.alice, rule(None));
+    assert_eq!(coming(&call.lab, "carol"), [""; 0]);
+    let_subscribe(&mut call.lab, "carol", true);
+    assert_eq!(coming(&call.lab, "carol"), [sid.as_str()]);
+    assert_eq!(permissions(&mut call.lab, carol), [(sid, true)]);
+}
+
+#[test]
+fn of_those_who_may_not_subscribe_only_wishes_are_kept_and_no_longer_than_their_tracks() {
+    for auto in [false, true] {
+        let mut call = Call::new([0, 0]);
+        call.publish_too();
+        let carol = call.forbidden(auto);
+        assert_eq!(kept(&call.lab, "carol"), 0, "nothing was said");
+        let mut sids: Vec<String> = call
+            .lab
+            .room
+            .tracks
+            .keys()
+            .map(|s| s.as_str().to_owned())
+            .collect();
+        sids.extend((0..3000).map(|n| format!("TR_{n:09}")));
+        let sids: Vec<&str> = sids.iter().map(String::as_str).collect();
+        call.lab.request(carol, subscribe(&sids, auto));
+        assert_eq!(kept(&call.lab, "carol"), 0, "it is as it would be anyhow");
+        call.lab.request(carol, subscribe(&sids, !auto));
+        assert_eq!(kept(&call.lab, "carol"), 4);
+        let leave = signal_request::Message::Leave(LeaveRequest::default());
+        call.lab.request(call.alice, leave);
+        assert_eq!(kept(&call.lab, "carol"), 2);
+        let emigrant = call.lab.lets_go("carol");
+        let mut yard = moving::other_room(&call.lab);
+        yard.takes_in(emigrant);
+        assert_eq!(kept(&yard, "carol"), 0);
+    }
 }

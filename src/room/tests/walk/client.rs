@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::protocol::livekit::{ParticipantInfo, SessionDescription};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 const AUDIO: &str = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=rtpmap:111 opus/48000/2\r\n";
 const VIDEO: &str = "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\n\
@@ -29,8 +29,8 @@ pub(super) struct Client {
     pub(super) is_single: bool,
     /// It wants every track.
     pub(super) is_auto: bool,
-    /// Tracks that it does not want after all.
-    pub(super) declined: BTreeSet<String>,
+    /// Tracks of which it said whether it wants them.
+    pub(super) wishes: BTreeMap<String, bool>,
     pub(super) sections: Vec<Section>,
     /// Sections that it is asked for, audio and video; none: for an offer.
     asked: Option<(u32, u32)>,
@@ -55,7 +55,7 @@ impl Client {
             sid: String::new(),
             is_single,
             is_auto: false,
-            declined: BTreeSet::new(),
+            wishes: BTreeMap::new(),
             sections: Vec::new(),
             asked: None,
             offers: 0,
@@ -66,6 +66,10 @@ impl Client {
             view: BTreeMap::new(),
             is_over: false,
         }
+    }
+
+    pub(super) fn wants(&self, sid: &str) -> bool {
+        self.wishes.get(sid).copied().unwrap_or(self.is_auto)
     }
 
     pub(super) fn hear(&mut self, message: signal_response::Message) {

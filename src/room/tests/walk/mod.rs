@@ -90,7 +90,7 @@ enum Step {
 fn act() -> impl Strategy<Value = Act> {
     let any_place = any::<usize>;
     prop_oneof![
-        4 => (any::<bool>(), prop::bool::weighted(0.8), 0..12_u8, 0..2_u8)
+        4 => (any::<bool>(), prop::bool::weighted(0.7), right(), 0..2_u8)
             .prop_map(|(single, auto, right, worker)| Act::Join { single, auto, right, worker }),
         1 => Just(Act::Lose),
         1 => Just(Act::Fade),
@@ -105,14 +105,14 @@ fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::Answer),
         2 => any_place().prop_map(Act::Stop),
         2 => (any_place(), any::<bool>()).prop_map(|(track, muted)| Act::Mute(track, muted)),
-        4 => (any_place(), any::<bool>()).prop_map(|(track, on)| Act::Subscribe(track, on)),
+        6 => (any_place(), any::<bool>()).prop_map(|(track, on)| Act::Subscribe(track, on)),
         2 => (any_place(), any::<bool>(), 0..4)
             .prop_map(|(track, disabled, quality)| Act::Set { track, disabled, quality }),
         1 => (any::<bool>(), any_place()).prop_map(|(all, whom)| Act::Restrict { all, whom }),
         1 => any::<u8>().prop_map(Act::Rename),
         1 => (0..3_u8).prop_map(Act::PublishData),
         1 => (0..3_u8).prop_map(Act::UnpublishData),
-        1 => (0..12_u8).prop_map(Act::Permit),
+        3 => right().prop_map(Act::Permit),
         1 => Just(Act::Remove),
         1 => any_place().prop_map(Act::MuteByAdmin),
         6 => any_place().prop_map(Act::Send),
@@ -129,6 +129,11 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..1500_u64).prop_map(Step::Wait),
         1 => Just(Step::Settle),
     ]
+}
+
+/// A number for [`permission`].
+fn right() -> impl Strategy<Value = u8> {
+    prop_oneof![1 => Just(2), 3 => 0..12_u8]
 }
 
 /// Most may do everything.
@@ -350,10 +355,7 @@ impl World {
                     if client.session.is_none() {
                         return;
                     }
-                    client.declined.remove(&sid);
-                    if !subscribe {
-                        client.declined.insert(sid.clone());
-                    }
+                    client.wishes.insert(sid.clone(), subscribe);
                     let update = UpdateSubscription {
                         track_sids: vec![sid],
                         subscribe,
@@ -596,14 +598,10 @@ impl World {
         }
     }
 
-    /// Whoever wants everything gets it.
+    /// Whoever may subscribe gets what it wants, whenever it said so, and nothing else.
     fn check_flows(&self) {
         let room = &self.lab.room;
-        for client in self
-            .clients
-            .values()
-            .filter(|c| c.session.is_some() && c.is_auto)
-        {
+        for client in self.clients.values().filter(|c| c.session.is_some()) {
             let seat = room.identities[client.identity.as_str()];
             let participant = room.participants.get(&seat).unwrap();
             if !participant.is_active() || !participant.permission.can_subscribe {
@@ -612,11 +610,9 @@ impl World {
             for (sid, publisher) in &room.tracks {
                 let publisher = room.participants.get(publisher).unwrap();
                 let track = &publisher.tracks[sid];
-                if publisher.seat == seat
-                    || !track.announced
-                    || !matches!(publisher.rule, rule::PermissionRule::All)
-                    || client.declined.contains(sid.as_str())
-                {
+                let is_wanted = client.wants(sid.as_str());
+                let is_let = matches!(publisher.rule, rule::PermissionRule::All);
+                if publisher.seat == seat || !track.announced || is_wanted && !is_let {
                     continue;
                 }
                 let mut downs = room.downs.iter();
@@ -630,7 +626,8 @@ impl World {
                             .get(id)
                             .is_some_and(|d| !d.is_closing)
                 });
-                assert!(flows, "{} does not get {sid:?}", client.identity);
+                let who = &client.identity;
+                assert_eq!(flows, is_wanted, "whether {who} gets {sid:?}");
             }
         }
     }
