@@ -73,7 +73,7 @@ pub struct Counts {
     pub refused: u64,
     /// Requests that failed; the event may have been delivered later.
     pub failed_tries: u64,
-    /// Given up: too old, too many waiting, or the server stopped.
+    /// Given up: too old, too many waiting, too many receivers, or the server stopped.
     pub dropped: u64,
     /// Waiting or on their way.
     pub waiting: u64,
@@ -108,6 +108,7 @@ pub fn start(
         secure: None,
         configured: config.urls.len(),
         urls: config.urls.iter().map(|url| url.as_str().into()).collect(),
+        is_crowded: false,
         counters: Arc::clone(&counters),
         tasks: tasks.clone(),
     };

@@ -155,6 +155,22 @@ impl<T: Clone> Queues<T> {
         }
     }
 
+    /// An event that gets no queue is given up.
+    pub(super) fn drop_unseen(&mut self) {
+        self.tally.dropped += 1;
+    }
+
+    /// Forgets a receiver that nothing waits for, so that another one may have its number. What is under way counts as
+    /// waiting until [`Queues::done`]: no result comes for a number after this. `false`: it is busy.
+    pub(super) fn forget_if_idle(&mut self, receiver: usize) -> bool {
+        let known = self.receivers.get(&receiver);
+        let is_idle = known.is_none_or(|one| one.waiting == 0);
+        if is_idle {
+            self.receivers.remove(&receiver);
+        }
+        is_idle
+    }
+
     /// The next event to send, if one may be sent now. Its queue then waits for [`Queues::done`].
     pub(super) fn poll(&mut self, now: Instant) -> Option<(Key, T)> {
         self.expire(now);
@@ -433,6 +449,7 @@ mod tests {
         Poll,
         Done(usize, Outcome),
         Wait(u64),
+        Forget(usize),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -446,6 +463,7 @@ mod tests {
             4 => Just(Step::Poll),
             3 => (0..8_usize, outcome).prop_map(|(which, outcome)| Step::Done(which, outcome)),
             2 => (0..40_000_u64).prop_map(Step::Wait),
+            1 => (0..2_usize).prop_map(Step::Forget),
         ]
     }
 
@@ -488,6 +506,11 @@ mod tests {
                         }
                     }
                     Step::Wait(ms) => now += Duration::from_millis(ms),
+                    Step::Forget(receiver) => {
+                        let is_idle = queues.by_key.keys().all(|(other, _)| *other != receiver);
+                        prop_assert_eq!(queues.forget_if_idle(receiver), is_idle);
+                        prop_assert!(!is_idle || under_way.iter().all(|((other, _), _)| *other != receiver));
+                    }
                 }
                 let tally = queues.tally();
                 let gone = tally.delivered + tally.refused + tally.dropped;

@@ -28,7 +28,7 @@ const SIGNATURE_S: u64 = 300;
 /// A stop waits this long for what can still be delivered; it is part of the supervisor's time for all tasks.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Different receivers that rooms may name in the life of the process.
+/// Receivers of rooms that may have something waiting at the same time.
 const MAX_EXTRA: usize = 1024;
 
 /// An event as it goes over the wire.
@@ -59,6 +59,8 @@ pub(super) struct Sender {
     pub(super) configured: usize,
     /// Receivers by number.
     pub(super) urls: Vec<Arc<str>>,
+    /// Events were left out because too many receivers of rooms were busy, and the log says so.
+    pub(super) is_crowded: bool,
     pub(super) counters: Arc<Counters>,
     pub(super) tasks: Tasks,
 }
@@ -145,29 +147,49 @@ impl Sender {
         };
         let room: Arc<str> = event.room.as_ref().map_or("", |room| &room.name).into();
         let now = self.now();
-        let extra: Vec<usize> = notice
-            .extra
-            .iter()
-            .filter_map(|url| self.number(url))
-            .collect();
-        for receiver in (0..self.configured).chain(extra) {
-            self.queues
-                .push(now, (receiver, Arc::clone(&room)), message.clone());
+        for receiver in 0..self.configured {
+            let key = (receiver, Arc::clone(&room));
+            self.queues.push(now, key, message.clone());
+        }
+        for url in notice.extra.iter() {
+            match self.number(url) {
+                Some(receiver) if receiver < self.configured => {}
+                // At once: a receiver that nothing waits for may lose its number to the next.
+                Some(receiver) => {
+                    let key = (receiver, Arc::clone(&room));
+                    self.queues.push(now, key, message.clone());
+                }
+                None => self.leave_out(),
+            }
         }
         self.publish();
     }
 
-    /// The number of a room's receiver. `None`: it hears of everything anyhow, or there are too many.
+    /// The number of a receiver. A new one of a room gets that of another one with nothing under way if there are many.
+    /// `None`: all of them are busy.
     fn number(&mut self, url: &Arc<str>) -> Option<usize> {
         if let Some(known) = self.urls.iter().position(|known| known == url) {
-            return Some(known).filter(|known| *known >= self.configured);
+            return Some(known);
         }
-        if self.urls.len() >= self.configured + MAX_EXTRA {
-            tracing::warn!("rooms name too many receivers of webhooks; this one is left out");
-            return None;
+        if self.urls.len() < self.configured + MAX_EXTRA {
+            self.urls.push(Arc::clone(url));
+            return Some(self.urls.len() - 1);
         }
-        self.urls.push(Arc::clone(url));
-        Some(self.urls.len() - 1)
+        let mut extra = self.configured..self.urls.len();
+        let free = extra.find(|receiver| self.queues.forget_if_idle(*receiver))?;
+        self.urls[free] = Arc::clone(url);
+        Some(free)
+    }
+
+    /// There are too many receivers for an event. Counted each time, told once.
+    fn leave_out(&mut self) {
+        self.queues.drop_unseen();
+        if !std::mem::replace(&mut self.is_crowded, true) {
+            tracing::warn!(
+                busy = MAX_EXTRA,
+                "rooms name too many receivers of webhooks; events for further ones are dropped"
+            );
+        }
     }
 
     /// How to post to this receiver.
@@ -293,5 +315,175 @@ async fn sleep_until(due: Option<Instant>) {
     match due {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::queue::Bounds;
+    use super::*;
+    use crate::protocol::livekit::{Room, WebhookEvent};
+    use crate::random::Random;
+    use std::sync::atomic::AtomicUsize;
+    use tracing::{Event, Level, Subscriber};
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::layer::{Context, SubscriberExt};
+
+    const CONFIGURED: &str = "http://127.0.0.1/all";
+
+    fn sender() -> Sender {
+        let bounds = Bounds {
+            depth: 200,
+            age: Duration::from_secs(300),
+            configured: 1,
+        };
+        Sender {
+            queues: Queues::new(bounds, Random::seeded(1)),
+            post: Post {
+                client: client(&[CONFIGURED]).unwrap(),
+                key: "key".to_owned(),
+                secret: Secret::new("secret".to_owned()),
+                clock: Clock::Fixed(0),
+            },
+            secure: None,
+            configured: 1,
+            urls: vec![CONFIGURED.into()],
+            is_crowded: false,
+            counters: Arc::default(),
+            tasks: Tasks::new(),
+        }
+    }
+
+    impl Sender {
+        /// Something happens in a room with these receivers of its own.
+        fn happens(&mut self, room: &str, urls: &[&str]) {
+            let event = WebhookEvent {
+                event: "room_started".to_owned(),
+                room: Some(Room {
+                    name: room.to_owned(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            self.take_in(&Notice {
+                event: Box::new(event),
+                extra: urls.iter().map(|url| Arc::from(*url)).collect(),
+            });
+        }
+
+        /// Gives out all that may be sent: where it goes.
+        fn gives_out(&mut self) -> Vec<(Key, String)> {
+            let mut all = Vec::new();
+            while let Some((key, _)) = self.queues.poll(self.now()) {
+                let url = self.urls[key.0].as_ref().to_owned();
+                if url != CONFIGURED {
+                    all.push((key, url));
+                    continue;
+                }
+                self.done(&key, Outcome::Delivered, "");
+            }
+            all
+        }
+
+        fn dropped(&self) -> u64 {
+            self.counters.dropped.load(Ordering::Relaxed)
+        }
+    }
+
+    fn url(number: usize) -> String {
+        format!("http://127.0.0.1/{number}")
+    }
+
+    #[test]
+    fn a_room_s_own_receiver_hears_of_it_however_many_others_had_theirs_before() {
+        let mut sender = sender();
+        for number in 0..3 * MAX_EXTRA {
+            sender.happens(&number.to_string(), &[&url(number)]);
+            let sent = sender.gives_out();
+            let urls: Vec<&str> = sent.iter().map(|(_, url)| url.as_str()).collect();
+            assert_eq!(urls, [url(number)]);
+            // One of them wants nothing, which does not keep its place for ever.
+            let outcome = if number == 7 {
+                Outcome::Refused
+            } else {
+                Outcome::Delivered
+            };
+            sender.done(&sent[0].0, outcome, "");
+        }
+        assert_eq!(sender.dropped(), 0);
+        assert_eq!(sender.urls.len(), 1 + MAX_EXTRA);
+    }
+
+    #[test]
+    fn what_finds_all_places_busy_is_dropped_and_counted_until_one_is_free() {
+        let mut sender = sender();
+        for number in 0..MAX_EXTRA {
+            sender.happens(&number.to_string(), &[&url(number)]);
+        }
+        let sent = sender.gives_out();
+        assert_eq!(sent.len(), MAX_EXTRA);
+        let (one, two) = ("http://127.0.0.1/one", "http://127.0.0.1/two");
+        sender.happens("yard", &[one, two, &url(5)]);
+        assert_eq!(sender.dropped(), 2, "who has a place keeps it");
+        let (freed, _) = &sent[3];
+        sender.done(freed, Outcome::Delivered, "");
+        sender.happens("yard", &[one, two]);
+        assert_eq!(sender.dropped(), 3, "one place for two");
+        let then = sender.gives_out();
+        let mut urls: Vec<&str> = then.iter().map(|(_, url)| url.as_str()).collect();
+        urls.sort_unstable();
+        assert_eq!(urls, [url(5).as_str(), one]);
+        // What failed is tried again, so its place is not free.
+        let (failed, _) = &sent[2];
+        sender.done(failed, Outcome::Failed, "");
+        sender.happens("hall", &[two]);
+        assert_eq!(sender.dropped(), 4);
+        // What was under way meanwhile is booked on those whom it was sent to.
+        let mut under_way: Vec<_> = sent.iter().chain(&then).collect();
+        under_way.retain(|sent| ![failed, freed].contains(&&sent.0));
+        for (key, at) in under_way {
+            let delivered = sender.queues.tally().delivered;
+            assert_eq!(&*sender.urls[key.0], at);
+            sender.done(key, Outcome::Delivered, "");
+            assert_eq!(sender.queues.tally().delivered, delivered + 1);
+        }
+        assert_eq!(sender.queues.len(), 2, "what failed, and the hall's");
+    }
+
+    /// Counts warnings.
+    struct Warnings(Arc<AtomicUsize>);
+
+    impl<S: Subscriber> Layer<S> for Warnings {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            if *event.metadata().level() == Level::WARN {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    #[test]
+    fn that_there_are_too_many_receivers_is_said_once() {
+        let mut sender = sender();
+        let count = Arc::default();
+        let layer = Warnings(Arc::clone(&count));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            for number in 0..MAX_EXTRA + 10 {
+                sender.happens(&number.to_string(), &[&url(number)]);
+            }
+        });
+        assert_eq!(sender.dropped(), 10);
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_receiver_that_takes_the_place_of_one_that_failed_has_not_failed() {
+        let mut sender = sender();
+        for number in 0..2 * MAX_EXTRA {
+            sender.happens("den", &[&url(number)]);
+            let (key, _) = sender.gives_out().remove(0);
+            let now = sender.now();
+            let turn = sender.queues.done(now, &key, Outcome::Refused);
+            assert_eq!(turn, Some(Turn::Worse), "{number}");
+        }
     }
 }
