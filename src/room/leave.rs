@@ -188,7 +188,7 @@ impl Room {
     ) {
         let seat = participant.seat;
         participant.disconnect_reason = reason;
-        self.forget_speaker(seat);
+        self.forget_speaker(participant);
         self.qualities.forget(seat);
         let was_active = participant.is_active();
         self.fail_rpcs_of(seat);

@@ -93,6 +93,7 @@ impl Room {
         }
         self.sessions.insert(session, seat);
         self.qualities.forget(seat);
+        self.renew_speakers(now, seat);
         self.say_reconnect(now, seat);
         self.tell_everybody_to(seat, away_since);
         let room = Some(self.info.clone());

@@ -16,6 +16,7 @@ mod publishing;
 mod quality;
 mod resuming;
 mod simulating;
+mod speaking;
 mod subscribing;
 mod walk;
 mod webhooks;

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::protocol::livekit::{ParticipantInfo, SessionDescription};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const AUDIO: &str = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=rtpmap:111 opus/48000/2\r\n";
 const VIDEO: &str = "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\n\
@@ -43,6 +43,8 @@ pub(super) struct Client {
     unanswered: Option<SessionDescription>,
     /// What it was last told of each participant, itself included.
     pub(super) view: BTreeMap<String, ParticipantInfo>,
+    /// SIDs of those who are said to speak.
+    pub(super) speaking: BTreeSet<String>,
     /// Told to go.
     pub(super) is_over: bool,
 }
@@ -64,6 +66,7 @@ impl Client {
             restarts: 0,
             unanswered: None,
             view: BTreeMap::new(),
+            speaking: BTreeSet::new(),
             is_over: false,
         }
     }
@@ -83,6 +86,20 @@ impl Client {
             signal_response::Message::Update(update) => {
                 for info in update.participants {
                     self.learn(info);
+                }
+                let known = self.view.values().map(|info| &info.sid);
+                let known: BTreeSet<&String> = known.collect();
+                self.speaking.retain(|sid| known.contains(sid));
+            }
+            signal_response::Message::SpeakersChanged(changed) => {
+                for speaker in changed.speakers {
+                    if speaker.active {
+                        let mut known = self.view.values();
+                        assert!(known.any(|info| info.sid == speaker.sid), "who speaks");
+                        self.speaking.insert(speaker.sid);
+                    } else {
+                        self.speaking.remove(&speaker.sid);
+                    }
                 }
             }
             signal_response::Message::Offer(offer) => self.unanswered = Some(offer),

@@ -68,8 +68,10 @@ enum Act {
     Permit(u8),
     Remove,
     MuteByAdmin(usize),
-    /// Pictures of one of its videos come.
+    /// Pictures of a video come.
     Send(usize),
+    /// A microphone is as loud as this, in tenths.
+    Speak(usize, u8),
     /// The first packet of a track has left for it.
     Get(usize),
     /// It sends a message, to all or to one.
@@ -116,6 +118,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Remove),
         1 => any_place().prop_map(Act::MuteByAdmin),
         6 => any_place().prop_map(Act::Send),
+        4 => (any_place(), 0..11_u8).prop_map(|(place, level)| Act::Speak(place, level)),
         3 => any_place().prop_map(Act::Get),
         4 => prop::option::of(any_place()).prop_map(Act::Tell),
         3 => prop::bool::weighted(0.7).prop_map(Act::Lag),
@@ -216,6 +219,37 @@ impl World {
             self.wait(Duration::from_secs(1));
         }
         self.check_flows();
+        self.check_speakers();
+    }
+
+    /// Everybody hears those who speak whose tracks it has.
+    fn check_speakers(&mut self) {
+        for up in self.microphones() {
+            self.lab.event(Event::AudioLevel { up, level: 1.0 });
+        }
+        self.lab.wait(Duration::from_millis(500));
+        self.hear();
+        let room = &self.lab.room;
+        for client in self.clients.values().filter(|c| c.session.is_some()) {
+            let seat = room.identities[client.identity.as_str()];
+            let speaks = |p: &&Participant| {
+                let mut tracks = p.tracks.values();
+                tracks.any(|track| {
+                    let is_received = self.lab.workers.ups.contains_key(&track.primary.up);
+                    track.kind == Kind::Audio && !track.info.muted && is_received
+                })
+            };
+            let hears = |p: &&Participant| {
+                let has = |sid: &TrackSid| {
+                    let mut downs = room.downs.values();
+                    downs.any(|owner| owner.subscriber == seat && owner.track == *sid)
+                };
+                p.seat == seat || (!p.permission.hidden && p.tracks.keys().any(has))
+            };
+            let speakers = room.participants.values().filter(speaks).filter(hears);
+            let speakers: BTreeSet<String> = speakers.map(|p| p.sid.as_str().to_owned()).collect();
+            assert_eq!(client.speaking, speakers, "whom {} hears", client.identity);
+        }
     }
 
     /// Hands what was said to those it was said to.
@@ -440,6 +474,12 @@ impl World {
                 }
             }
             Act::Send(place) => self.send(place),
+            Act::Speak(place, level) => {
+                if let Some(up) = pick(place, self.microphones()) {
+                    let level = f32::from(level) / 10.0;
+                    self.lab.event(Event::AudioLevel { up, level });
+                }
+            }
             Act::Get(place) => {
                 let downs = self.lab.workers.downs.iter();
                 let live = downs.filter(|(_, down)| !down.is_closing);
@@ -574,6 +614,12 @@ impl World {
         });
     }
 
+    fn microphones(&self) -> Vec<UpTrackId> {
+        let ups = self.lab.workers.ups.iter();
+        let audio = ups.filter(|(_, (_, kind))| *kind == Kind::Audio);
+        audio.map(|(up, _)| *up).collect()
+    }
+
     /// Who is there, as everybody is to know it.
     fn truth(&self, viewer: &str) -> BTreeMap<String, ParticipantInfo> {
         let everybody = self.lab.room.participants.values();
@@ -594,6 +640,7 @@ impl World {
                 let seen: Vec<&String> = client.view.keys().collect();
                 let present: Vec<&String> = truth.keys().collect();
                 assert_eq!(seen, present, "whom {} sees", client.identity);
+                assert!(client.speaking.is_empty(), "{}", client.identity);
             }
         }
     }
@@ -713,6 +760,7 @@ impl World {
             room.goodbyes.len(),
         ];
         assert_eq!(left, [0; 8]);
+        assert!(room.speakers.is_idle());
     }
 }
 
