@@ -32,7 +32,10 @@ impl Room {
             .map(Participant::info)
             .collect();
         JoinResponse {
-            room: Some(self.info.clone()),
+            room: Some(proto::Room {
+                active_recording: self.is_recorded(),
+                ..self.info.clone()
+            }),
             participant: Some(participant.info()),
             other_participants: others,
             server_version: EMULATED_VERSION.to_owned(),

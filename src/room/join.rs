@@ -314,6 +314,12 @@ impl Room {
         (people.count() as u32, publishers.count() as u32)
     }
 
+    /// Whether a recorder is here. One that is forwarded here records its own room: it gets nothing of this one.
+    pub(super) fn is_recorded(&self) -> bool {
+        let mut recorders = self.participants.values().filter(|p| p.is_recorder());
+        recorders.any(|recorder| recorder.guest.is_none())
+    }
+
     /// Refuses a request by `request_response`.
     pub(super) fn refuse(
         &mut self,

@@ -234,7 +234,10 @@ impl Room {
             self.remember_farewell(now, info.clone());
         }
         self.hook_left(now, info.clone(), was_active);
-        if self.counts_are_due(now) && !replaced {
+        if replaced {
+            // Whoever takes its place may record too.
+            self.tell_counts_later(now);
+        } else if self.counts_are_due(now) {
             self.tell_counts(now);
         } else {
             self.counts_changed(now);

@@ -348,12 +348,13 @@ impl Room {
         &self.info
     }
 
-    /// The room with counts as they are at this moment.
+    /// The room as it is at this moment, counts and recorders too.
     pub fn snapshot(&self) -> proto::Room {
         let (num_participants, num_publishers) = self.count();
         proto::Room {
             num_participants,
             num_publishers,
+            active_recording: self.is_recorded(),
             ..self.info.clone()
         }
     }

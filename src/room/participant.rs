@@ -299,12 +299,12 @@ impl Participant {
 
     /// Recorders and agents do not count as people (livekit.md 2, `IsDependent`).
     pub(super) fn is_dependent(&self) -> bool {
-        self.permission.recorder
-            || self.permission.agent
-            || matches!(
-                self.kind,
-                participant_info::Kind::Agent | participant_info::Kind::Egress
-            )
+        self.is_recorder() || self.permission.agent || self.kind == participant_info::Kind::Agent
+    }
+
+    /// By its right, or by its kind (livekit.md 2, `IsRecorder`).
+    pub(super) fn is_recorder(&self) -> bool {
+        self.permission.recorder || self.kind == participant_info::Kind::Egress
     }
 
     /// Whether the room lives while it is there.

@@ -167,7 +167,17 @@ impl Room {
         }
     }
 
+    /// People, publishers or recorders may have come or gone. That a room is recorded, or no longer, is told at once.
     pub(super) fn counts_changed(&mut self, now: Now) {
+        if self.is_recorded() == self.info.active_recording {
+            self.tell_counts_later(now);
+        } else {
+            self.tell_counts(now);
+        }
+    }
+
+    /// Counts that have changed are told at their beat.
+    pub(super) fn tell_counts_later(&mut self, now: Now) {
         self.revision += 1;
         if self.count() == (self.info.num_participants, self.info.num_publishers) {
             return;
@@ -215,6 +225,7 @@ impl Room {
         self.update.counts_sent = Some(now.at);
         self.revision += 1;
         (self.info.num_participants, self.info.num_publishers) = self.count();
+        self.info.active_recording = self.is_recorded();
         let message = Arc::new(Encoded::new(signal_response::Message::RoomUpdate(
             RoomUpdate {
                 room: Some(self.info.clone()),

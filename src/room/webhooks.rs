@@ -36,7 +36,7 @@ pub(super) fn urls_of(tags: &HashMap<String, String>) -> Result<Vec<Arc<str>>, S
 impl Room {
     /// The room begins. To be called once, when it is configured.
     pub fn start(&mut self, now: Now) {
-        let room = self.whole();
+        let room = self.snapshot();
         self.hook(now, "room_started", room, None, None);
         self.agents_of_start();
     }
@@ -47,7 +47,7 @@ impl Room {
             return;
         }
         self.say_goodbyes();
-        let room = self.whole();
+        let room = self.snapshot();
         self.hook(now, "room_finished", room, None, None);
         self.agents_of_end();
     }
@@ -59,7 +59,7 @@ impl Room {
         };
         let info = participant.info();
         let tracks: Vec<TrackInfo> = info.tracks.clone();
-        let room = self.whole();
+        let room = self.snapshot();
         self.hook(now, "participant_joined", room, Some(info), None);
         self.agents_of_join(seat);
         for track in tracks {
@@ -74,7 +74,7 @@ impl Room {
         } else {
             "participant_connection_aborted"
         };
-        let room = self.whole();
+        let room = self.snapshot();
         self.agents_of_leave(&info);
         self.hook(now, event, room, Some(info), None);
     }
@@ -100,7 +100,7 @@ impl Room {
 
     fn hook_track(&mut self, now: Now, event: &str, publisher: ParticipantInfo, track: TrackInfo) {
         let room = if self.settings.defaults.enable_full_room_in_webhooks {
-            self.whole()
+            self.snapshot()
         } else {
             proto::Room {
                 sid: self.info.sid.clone(),
@@ -109,16 +109,6 @@ impl Room {
             }
         };
         self.hook(now, event, room, Some(publisher), Some(track));
-    }
-
-    /// The room with the counts of this moment.
-    fn whole(&self) -> proto::Room {
-        let (num_participants, num_publishers) = self.count();
-        proto::Room {
-            num_participants,
-            num_publishers,
-            ..self.info.clone()
-        }
     }
 
     fn hook(

@@ -14,6 +14,7 @@ mod moving;
 mod pacing;
 mod publishing;
 mod quality;
+mod recording;
 mod resuming;
 mod simulating;
 mod speaking;
