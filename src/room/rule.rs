@@ -39,7 +39,7 @@ impl PermissionRule {
 impl Participant {
     /// Whether `subscriber` may have one of its tracks.
     pub(super) fn lets(&self, subscriber: &Self, sid: &str) -> bool {
-        subscriber.permission.recorder || self.rule.allows(&subscriber.identity, sid)
+        subscriber.is_recorder() || self.rule.allows(&subscriber.identity, sid)
     }
 }
 

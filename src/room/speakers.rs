@@ -21,13 +21,16 @@ const BEAT: Duration = Duration::from_millis(400);
 const STALE: Duration = Duration::from_millis(900);
 /// Levels are told in steps of an eighth.
 const STEPS: f32 = 8.0;
-/// How loud somebody is who only wants to be said to speak, in steps (livekit 1.13.5: 0.9), and how long at most.
-const SIMULATED_LEVEL: u8 = 7;
+/// Levels are kept in fortieths, so many to a step.
+const UNITS: u8 = 40;
+const UNITS_PER_STEP: u8 = 5;
+/// How loud somebody is who only wants to be said to speak, in units (livekit 1.13.5: 0.9), and how long at most.
+const SIMULATED_LEVEL: u8 = 36;
 const MAX_SIMULATED_S: u64 = 60;
 /// In place of a level: the listener may believe anything.
 const UNSURE: u8 = u8::MAX;
 
-/// How loud each is who is not silent, in steps.
+/// How loud each is who is not silent, in units.
 type Levels = BTreeMap<Seat, u8>;
 
 /// What is known and what was told.
@@ -57,7 +60,8 @@ impl Speakers {
             .retain(|_, (level, at)| *level > 0.0 && now < *at + STALE);
         self.simulated.retain(|_, until| now < *until);
         let heard = self.heard.iter();
-        let heard = heard.map(|(seat, (level, _))| (*seat, (level * STEPS).ceil() as u8));
+        let steps = |level: f32| (level.min(1.0) * STEPS).ceil() as u8;
+        let heard = heard.map(|(seat, (level, _))| (*seat, steps(*level) * UNITS_PER_STEP));
         let simulated = self.simulated.keys().map(|seat| (*seat, SIMULATED_LEVEL));
         heard.chain(simulated).collect()
     }
@@ -232,7 +236,7 @@ impl Room {
 fn speaks(sid: &ParticipantSid, level: u8) -> SpeakerInfo {
     SpeakerInfo {
         sid: sid.as_str().to_owned(),
-        level: f32::from(level) / STEPS,
+        level: f32::from(level) / f32::from(UNITS),
         active: level > 0,
     }
 }
