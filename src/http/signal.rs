@@ -35,6 +35,9 @@ const READ_WHOLE: usize = 64 * 1024;
 /// tungstenite's own buffers are 128 kB each way, for every idle participant. It doubles the one it reads into.
 const READ_BUFFER: usize = 2 * 1024;
 const WRITE_BUFFER: usize = 4 * 1024;
+/// One message of the room is in that buffer at a time, beside answers to pings; what waits behind is bounded in the
+/// outbox. A bound here is one for a single message, and the first may hold the metadata of everybody.
+const MAX_UNSENT: usize = 64 << 20;
 
 /// What is left of the request beside the WebSocket.
 type Parts = (
@@ -144,9 +147,8 @@ fn upgrade_to(
     });
     upgrade
         .read_buffer_size(READ_BUFFER)
-        // Without a bound of its own, which would be one for a single message: a room full of metadata may need any.
-        // One message at a time is in it, and what waits behind is bounded in the outbox.
         .write_buffer_size(WRITE_BUFFER)
+        .max_write_buffer_size(MAX_UNSENT)
         .max_message_size(cut)
         .max_frame_size(cut)
         .on_upgrade(move |socket| async move {

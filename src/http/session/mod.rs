@@ -32,6 +32,9 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 /// Three pings without any frame: the client has vanished.
 const SILENCE: Duration = Duration::from_secs(35);
 
+/// What may wait for a client is there in this time over half a megabit a second, or it has no use for it.
+const LONGEST_WRITE: Duration = Duration::from_secs(120);
+
 /// For what is queued when the room closes (livekit `responseFlushTimeout`), and again for the client's own close:
 /// data that arrives at a closed socket would make the kernel discard what is still on its way.
 pub(super) const FLUSH: Duration = Duration::from_millis(250);
@@ -103,11 +106,13 @@ pub(super) async fn run(
     let session = attached.session();
     let (mut sink, mut frames) = socket.split();
     let (pong, pongs) = mpsc::channel(PONGS);
+    let is_writing = AtomicBool::new(false);
     let end = {
         let inbox = session.inbox.clone();
         let mut reader = Reader {
             inbox: Some(inbox),
             form: &form,
+            is_writing: &is_writing,
             pong,
             bucket: Bucket::new(Instant::now()),
             malformed: 0,
@@ -119,7 +124,7 @@ pub(super) async fn run(
             let outgoing = outbox.next().await?;
             Some((outgoing, outbox))
         }));
-        let writing = pin!(write(&mut sink, outbox, pongs, &form));
+        let writing = pin!(write(&mut sink, outbox, pongs, &form, &is_writing));
         tokio::select! {
             end = reading => end,
             end = writing => end,
@@ -177,6 +182,8 @@ struct Reader<'a> {
     /// `None` when the room is gone; what comes is then thrown away until the writer is done.
     inbox: Option<Inbox>,
     form: &'a Form,
+    /// The client is busy with what it is sent, and no ping gets through.
+    is_writing: &'a AtomicBool,
     /// Behind a pointer: the channel makes room for 32 at once, and a message is large.
     pong: mpsc::Sender<Arc<Encoded>>,
     bucket: Bucket,
@@ -193,6 +200,7 @@ impl Reader<'_> {
     {
         loop {
             let frame = match timeout(SILENCE, frames.next()).await {
+                Err(_) if self.is_writing.load(Ordering::Relaxed) => continue,
                 Err(_) => return End::Silent,
                 Ok(Some(Err(error))) if is_too_large(&error) => return End::Unread,
                 Ok(None | Some(Err(_))) => return End::Gone,
@@ -274,6 +282,7 @@ async fn write<S, O>(
     mut outbox: O,
     mut pongs: mpsc::Receiver<Arc<Encoded>>,
     form: &Form,
+    is_writing: &AtomicBool,
 ) -> End
 where
     S: SinkExt<Message> + Unpin,
@@ -302,10 +311,13 @@ where
                 };
             }
         };
-        match batch.await {
-            Ok(false) => {}
-            Ok(true) => return End::Closed,
-            Err(_) => return End::Gone,
+        is_writing.store(true, Ordering::Relaxed);
+        let written = timeout(LONGEST_WRITE, batch).await;
+        is_writing.store(false, Ordering::Relaxed);
+        match written {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => return End::Closed,
+            Ok(Err(_)) | Err(_) => return End::Gone,
         }
     }
 }

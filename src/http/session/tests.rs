@@ -47,6 +47,7 @@ async fn read(frames: Vec<Message>, room: usize) -> Read {
     let mut reader = Reader {
         inbox: Some(Inbox::to(SessionId(7), inbox)),
         form: &form,
+        is_writing: &AtomicBool::new(false),
         pong,
         bucket: Bucket::new(Instant::now()),
         malformed: 0,
@@ -157,7 +158,14 @@ async fn written(
     let mut sink = pin!(futures_util::sink::unfold(sent, async |sent, frame| {
         sent.send(frame).map(|()| sent)
     }));
-    let end = write(&mut sink, outbox, pongs, &Form::new(false)).await;
+    let end = write(
+        &mut sink,
+        outbox,
+        pongs,
+        &Form::new(false),
+        &AtomicBool::new(false),
+    )
+    .await;
     (end, frames.try_iter().collect())
 }
 
