@@ -98,7 +98,7 @@ impl Ladder {
     pub fn passes(&mut self, facts: &Facts) -> bool {
         let is_new = self
             .newest
-            .is_none_or(|newest| is_newer_timestamp(facts.timestamp, newest));
+            .is_none_or(|newest| newest.wrapping_sub(facts.timestamp) > LATEST);
         if is_new {
             self.newest = Some(facts.timestamp);
             // Half the range of timestamps on, its picture would seem to be still to come.

@@ -144,6 +144,8 @@ pub struct DownTrack {
     pub report_at: Option<Instant>,
     /// Packets at the last sender report.
     pub reported_packets: u32,
+    /// The sender report before told the publisher's clock.
+    tells_their_clock: bool,
     /// Reports sent: middle 32 bits of their NTP time, and when.
     pub reports: [Option<(u32, Instant)>; 2],
     rtt: Option<Duration>,
@@ -193,6 +195,7 @@ impl DownTrack {
             last: None,
             report_at: None,
             reported_packets: 0,
+            tells_their_clock: false,
             reports: [None; 2],
             rtt: None,
             tally: DownTally::default(),

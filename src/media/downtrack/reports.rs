@@ -33,6 +33,8 @@ impl DownTrack {
             return true;
         };
         let is_clock_new = self.reports[0].is_none()
+            && self.filler.is_none()
+            && !self.needs_key_frame
             && at > now + FIRST_REPORT
             && self
                 .current
@@ -59,10 +61,12 @@ impl DownTrack {
         let is_first = self.reports[0].is_none();
         let (ntp, rtp_timestamp) = match stream.clock {
             Some(clock) if self.filler.is_none() && !self.needs_key_frame => {
+                self.tells_their_clock = true;
                 (clock.ntp_of(source), self.munger.rewrite_timestamp(source))
             }
             // Two clocks must not be mixed.
             Some(_) => return None,
+            None if self.tells_their_clock => return None,
             None if is_first && now < self.began? + PATIENCE => {
                 self.report_at = Some(self.began? + PATIENCE);
                 return None;
