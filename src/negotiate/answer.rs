@@ -267,8 +267,9 @@ impl Negotiator {
                 continue;
             }
             let mut disagreed = false;
+            let reuse = self.reuses();
             for section in 0..self.sections.len() {
-                if !self.sections[section].free(spec.kind) {
+                if !self.sections[section].free(spec.kind, reuse) {
                     continue;
                 }
                 match self.agreement(&spec, &self.sections[section]) {

@@ -149,12 +149,18 @@ impl Description {
             }
         }
 
-        // BUNDLE makes all sections one transport: the first that says something speaks for all (RFC 8843 §7.2).
+        // BUNDLE makes all sections one transport: the first that says something speaks for all (RFC 8843 §7.2). One that
+        // is rejected is not part of it, and may say what it was once.
+        let said = |key: &str, rejected: bool| {
+            let mut medias = medias.iter().zip(&sections);
+            medias.find_map(|(media, section)| {
+                media.first(key).filter(|_| section.rejected == rejected)
+            })
+        };
         let first = |key: &str| {
-            medias
-                .iter()
-                .find_map(|media| media.first(key))
+            said(key, false)
                 .or_else(|| session.first(key))
+                .or_else(|| said(key, true))
         };
         let ufrag = first("ice-ufrag").filter(|text| token(text));
         let password = first("ice-pwd").filter(|text| token(text));

@@ -61,21 +61,25 @@ impl Section {
         }
     }
 
-    /// Can take a down track of this kind in the SDP that is being written.
-    pub(super) fn free(&self, kind: Kind) -> bool {
+    /// Can take a down track of this kind in the SDP that is being written; `reuse`: also after another one.
+    pub(super) fn free(&self, kind: Kind, reuse: bool) -> bool {
         self.media == Media::Rtp(kind)
             && !self.rejected
             && self.receives
             && self.publish.is_none()
-            && matches!(self.slot, Slot::Fresh | Slot::Inactive)
+            && (self.slot == Slot::Fresh || (reuse && self.slot == Slot::Inactive))
     }
 
     /// Carries or will carry nothing: free now or after the next SDP.
-    fn spare(&self, kind: Kind) -> bool {
-        self.free(kind)
-            || (self.media == Media::Rtp(kind) && self.receives && self.slot == Slot::Ended)
+    fn spare(&self, kind: Kind, reuse: bool) -> bool {
+        let is_free_next =
+            self.media == Media::Rtp(kind) && self.receives && self.slot == Slot::Ended;
+        self.free(kind, reuse) || (reuse && is_free_next)
     }
 }
+
+/// Sections of a connection from which on all clients have them used again.
+const MANY_SECTIONS: usize = 256;
 
 /// A track that the client is to get.
 #[derive(Debug, Clone)]
@@ -192,7 +196,10 @@ impl Negotiator {
                 ended
                     || self.downs.iter().any(|down| {
                         down.section.is_none()
-                            && self.sections.iter().any(|s| s.free(down.spec.kind))
+                            && self
+                                .sections
+                                .iter()
+                                .any(|s| s.free(down.spec.kind, self.reuses()))
                     })
             }
         }
@@ -202,6 +209,7 @@ impl Negotiator {
     /// asked for from now on. No more than the client's offer has space for. Single role.
     pub fn missing(&mut self) -> (u32, u32) {
         let mut missing = [0; 2];
+        let reuse = self.reuses();
         if self.setup.role == Role::Single {
             let asked: u32 = self.asked.counts.iter().sum();
             let mut free = u32::try_from(MAX_ASKED.saturating_sub(self.sections.len()))
@@ -213,7 +221,8 @@ impl Negotiator {
                     .iter()
                     .filter(|down| down.section.is_none() && down.spec.kind == kind)
                     .count();
-                let spare = self.sections.iter().filter(|s| s.spare(kind)).count();
+                let spare = self.sections.iter().filter(|s| s.spare(kind, reuse));
+                let spare = spare.count();
                 let kind = index(kind);
                 let short = u32::try_from(waiting.saturating_sub(spare)).unwrap_or(u32::MAX);
                 missing[kind] = short.saturating_sub(self.asked.counts[kind]).min(free);
@@ -253,10 +262,16 @@ impl Negotiator {
         self.receive.tracks.retain(|track| track.up != up);
     }
 
+    /// Whether a section may carry one track after another. A client that had better not see that does when it has had
+    /// very many: a track that may go missing is better than one that never comes.
+    pub(super) fn reuses(&self) -> bool {
+        self.setup.reuse_sections || self.sections.len() >= MANY_SECTIONS
+    }
+
     /// A section of ours that a waiting down track may take over (subscriber role).
     pub(super) fn reusable(&self, kind: Kind) -> Option<usize> {
         self.sections.iter().position(|section| {
-            self.setup.reuse_sections
+            self.reuses()
                 && section.media == Media::Rtp(kind)
                 && section.slot == Slot::Inactive
                 && !section.rejected

@@ -433,6 +433,16 @@ fn codecs_that_the_room_does_not_allow_are_not_answered() {
 }
 
 #[test]
+fn what_a_section_says_that_was_rejected_does_not_count() {
+    let joined = fixture!("chromium-v1-join");
+    let (head, rest) = joined.split_once("m=audio 9").unwrap();
+    let restarted = rest.replace("ice-ufrag:Zx9+", "ice-ufrag:new+");
+    let stopped = restarted.replacen("ice-ufrag:new+", "ice-ufrag:old+", 1);
+    let offer = read(&format!("{head}m=audio 0{stopped}"));
+    assert_eq!(offer.ice.ufrag, "new+");
+}
+
+#[test]
 fn a_restart_of_ice_gets_new_credentials_for_the_same_worker_and_no_candidates() {
     let mut negotiator = negotiator(Role::Single);
     answer(&mut negotiator, fixture!("chromium-v1-join"), &[]);

@@ -1,6 +1,6 @@
 //! The single role: which section carries what, and when more are asked for.
 
-use super::{answer_to as answer, down, fixture, format, negotiator, read};
+use super::{answer_to as answer, down, fixture, format, negotiator, read, setup};
 use crate::ids::{DownTrackId, UpTrackId};
 use crate::negotiate::{Negotiator, Role, SdpFault};
 use crate::plan::{Codec, Kind};
@@ -38,6 +38,27 @@ fn a_track_that_ended_leaves_its_section_inactive_and_then_free() {
     let third = answer(&mut negotiator, fixture!("chromium-v1-join"), &[]);
     assert_eq!(third.mid_to_track_id["3"], "TR_2");
     assert_eq!(direction(&third.sdp, "3"), (true, false));
+}
+
+#[test]
+fn a_client_that_cannot_have_sections_used_again_is_asked_for_more() {
+    let mut facts = setup(Role::Single);
+    facts.reuse_sections = false;
+    let mut negotiator = Negotiator::new(facts);
+    answer(&mut negotiator, fixture!("chromium-v1-join"), &[]);
+    for (track, mid) in [(1, "3"), (2, "4")] {
+        negotiator.attach(down(track, Kind::Video));
+        assert_eq!(negotiator.missing(), (0, 0));
+        let answered = answer(&mut negotiator, fixture!("chromium-v1-join"), &[]);
+        assert_eq!(answered.mid_to_track_id[mid], format!("TR_{track}"));
+        negotiator.detach(DownTrackId(track));
+        answer(&mut negotiator, fixture!("chromium-v1-join"), &[]);
+    }
+    negotiator.attach(down(3, Kind::Video));
+    assert!(!negotiator.pending());
+    assert_eq!(negotiator.missing(), (0, 1));
+    let answered = answer(&mut negotiator, fixture!("chromium-v1-join"), &[]);
+    assert!(answered.mid_to_track_id.is_empty());
 }
 
 #[test]

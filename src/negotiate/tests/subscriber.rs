@@ -228,6 +228,22 @@ fn clients_that_cannot_reuse_sections_get_new_ones() {
 }
 
 #[test]
+fn a_client_that_has_had_very_many_tracks_gets_more_whatever_it_cannot() {
+    let mut facts = setup(Role::Subscriber);
+    facts.reuse_sections = false;
+    let mut negotiator = Negotiator::new(facts);
+    for id in 1..600 {
+        negotiator.attach(down(id, Kind::Video));
+        let offer = negotiator.offer(None).unwrap();
+        assert_eq!(offer.mid_to_track_id.len(), 1, "track {id}");
+        negotiator.accept(&echo(&offer.sdp), 0).unwrap();
+        negotiator.detach(DownTrackId(id));
+        let offer = negotiator.offer(None).unwrap();
+        negotiator.accept(&echo(&offer.sdp), 0).unwrap();
+    }
+}
+
+#[test]
 fn a_track_that_ends_while_the_answer_is_under_way_is_not_bound() {
     let (mut negotiator, offer) = offered(true);
     negotiator.detach(DownTrackId(2));
