@@ -312,8 +312,11 @@ impl Registry {
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
-        if !matches!(job.phase, Phase::Running { link: of } if of == link) {
-            return;
+        match job.phase {
+            Phase::Running { link: of } if of == link => {}
+            // The worker is back, with the reports that it kept meanwhile.
+            Phase::Orphaned { .. } => job.phase = Phase::Running { link },
+            _ => return,
         }
         job.set_status(now, status, error);
         if status == JobStatus::JsFailed {
@@ -491,17 +494,13 @@ impl Registry {
         for id in self.end_jobs(now, of_participant) {
             self.trim(&id);
         }
-        let orphans: Vec<String> = self
-            .jobs
-            .iter_mut()
-            .filter(|(_, job)| matches!(job.phase, Phase::Orphaned { at: None }))
-            .filter(|(_, job)| job.room() == room)
-            .filter_map(|(id, job)| {
-                (job.state().participant_identity == identity).then(|| id.clone())
-            })
-            .collect();
-        for id in orphans {
-            self.replace_orphan(now, &id);
+        for job in self.jobs.values_mut() {
+            let is_its_agent = job.room() == room && job.state().participant_identity == identity;
+            if is_its_agent && job.phase == (Phase::Orphaned { at: None }) {
+                // Its worker may be back and say that it was done.
+                let at = Some(now.at + ORPHAN_GRACE);
+                job.phase = Phase::Orphaned { at };
+            }
         }
     }
 

@@ -559,8 +559,34 @@ fn an_agent_that_is_still_there_is_replaced_only_when_it_leaves() {
     lab.pass(Duration::from_secs(3600));
     assert!(lab.asked().is_empty());
     lab.leaves(&identity);
-    lab.pass(Duration::from_secs(2));
+    lab.pass(Duration::from_secs(9));
+    assert!(lab.asked().is_empty(), "its worker may say how it went");
+    lab.pass(Duration::from_secs(3));
     assert_eq!(lab.asked_one().0, other);
+}
+
+#[test]
+fn an_agent_that_was_done_is_not_called_again_though_its_worker_was_away_for_a_while() {
+    for reports_first in [true, false] {
+        let mut lab = Lab::new();
+        lab.worker(JobType::JtRoom, "");
+        lab.said.clear();
+        lab.room(&[]);
+        let (link, job) = lab.running();
+        let identity = format!("agent-{}", job.id);
+        lab.joins(&identity, true);
+        lab.registry.disconnect(lab.now, link);
+        let again = lab.worker(JobType::JtRoom, "");
+        lab.pass(Duration::from_secs(60));
+        if reports_first {
+            lab.reports(again, &job, JobStatus::JsSuccess);
+        }
+        lab.leaves(&identity);
+        lab.pass(Duration::from_secs(2));
+        lab.reports(again, &job, JobStatus::JsSuccess);
+        lab.pass(Duration::from_secs(60));
+        assert!(lab.asked().is_empty());
+    }
 }
 
 #[test]
