@@ -369,11 +369,12 @@ fn turn_url(server: &mut Reader<'_>, line: u32) -> Option<String> {
     let host = match server.text("host") {
         Some((host, _)) if is_host(host) => Some(host.to_owned()),
         Some((host, _)) if host.parse::<Ipv6Addr>().is_ok() => Some(format!("[{host}]")),
-        Some((host, line)) => {
+        // Not quoted: it may hold a password.
+        Some((_, line)) => {
             server.found.problem(
                 "host",
                 line,
-                format!("{host:?} is no host"),
+                "this is no host",
                 "type a name or an address, without turn: and without the port",
             );
             None

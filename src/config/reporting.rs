@@ -51,7 +51,7 @@ pub(crate) fn webhook(reader: &mut Reader<'_>, keys: &Keys) -> Webhook {
                 reader.found.problem(
                     "webhook.api_key",
                     line,
-                    format!("there is no key {key}"),
+                    "there is no key of this name",
                     "type one of the names under keys",
                 );
             }
@@ -225,7 +225,7 @@ mod tests {
             ),
             (
                 "webhook: {api_key: x, urls: ['http://a']}",
-                "webhook.api_key (2): there is no key x",
+                "webhook.api_key (2): there is no key of this name",
             ),
             (
                 "webhook: {api_key: k, urls: [nonsense]}",
