@@ -210,18 +210,13 @@ impl Room {
         self.tell_demand(seat, sid);
     }
 
-    /// A publisher is back whose session was lost: what it has not heard is said now.
-    pub(super) fn tell_missed_demands(&mut self, seat: Seat) {
+    /// A publisher is back whose session was lost: it may not have heard what was said last.
+    pub(super) fn repeat_demands(&mut self, seat: Seat) {
         let Some(participant) = self.participants.get(&seat) else {
             return;
         };
-        let missed: Vec<TrackSid> = participant
-            .tracks
-            .values()
-            .filter(|track| track.missed)
-            .map(|track| track.sid.clone())
-            .collect();
-        for sid in missed {
+        let sids: Vec<TrackSid> = participant.tracks.keys().cloned().collect();
+        for sid in sids {
             self.tell_demand(seat, &sid);
         }
     }
@@ -230,14 +225,12 @@ impl Room {
         let Some(participant) = self.participants.get_mut(&seat) else {
             return;
         };
-        let is_away = participant.session.is_none();
         let Some(track) = participant.tracks.get_mut(sid) else {
             return;
         };
         if track.codecs().all(|codec| codec.dynacast.told.is_none()) {
             return;
         }
-        track.missed = is_away;
         let message = match track.kind {
             Kind::Audio => {
                 signal_response::Message::SubscribedAudioCodecUpdate(audio_update_of(track))

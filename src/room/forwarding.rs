@@ -499,7 +499,6 @@ impl ReflectedTrack {
             announced: false,
             announce_by: None,
             subscribed: true,
-            missed: false,
         }
     }
 }

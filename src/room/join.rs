@@ -307,10 +307,7 @@ impl Room {
     /// The pair of counts that `room_update` carries.
     pub(super) fn count(&self) -> (u32, u32) {
         let people = self.participants.values().filter(|p| !p.is_dependent());
-        let publishers = self
-            .participants
-            .values()
-            .filter(|p| p.is_publisher && !p.is_dependent());
+        let publishers = self.participants.values().filter(|p| p.is_publisher);
         (people.count() as u32, publishers.count() as u32)
     }
 

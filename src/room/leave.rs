@@ -81,10 +81,12 @@ impl Room {
             participant.session = None;
             participant.away_since = Some(now.at);
         }
-        // Without media there is nothing to come back to.
-        if !participant
-            .connections()
-            .any(|connection| connection.connected)
+        // Without media there is nothing to come back to, unless it was about to get it going again.
+        let is_reviving = participant.has_lost_connections() && participant.expires.is_some();
+        if !is_reviving
+            && !participant
+                .connections()
+                .any(|connection| connection.connected)
         {
             self.remove(now, seat, DisconnectReason::SignalClose);
         }
@@ -188,7 +190,7 @@ impl Room {
     ) {
         let seat = participant.seat;
         participant.disconnect_reason = reason;
-        self.forget_speaker(participant);
+        self.forget_speaker(now, participant);
         self.qualities.forget(seat);
         let was_active = participant.is_active();
         self.fail_rpcs_of(seat);

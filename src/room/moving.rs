@@ -17,8 +17,8 @@ use crate::protocol::livekit::{
     DisconnectReason, ParticipantInfo, RoomMovedResponse, participant_info, signal_response,
 };
 
-/// The first protocol with `room_moved` (livekit.md 3.2).
-const KNOWS_MOVES: u32 = 15;
+/// The first protocol of which every client knows `room_moved` (livekit 1.13.5 `SupportsMoving`).
+const KNOWS_MOVES: u32 = 16;
 
 /// Who is to be moved, and what has to be turned around for it.
 #[derive(Debug, Clone)]
@@ -93,6 +93,7 @@ impl Room {
         destination: &str,
     ) -> Result<Emigrant, CallError> {
         let seat = self.resident(identity)?;
+        self.silence_all_for(seat);
         let closing = self.close_downs_to(now, seat);
         let participant = self.participants.remove(&seat);
         let mut participant = participant.ok_or(CallError::ParticipantNotFound)?;

@@ -61,7 +61,7 @@ impl Permission {
             sources: grant
                 .can_publish_sources
                 .iter()
-                .filter_map(|name| source_named(name))
+                .map(|name| source_named(name))
                 .collect(),
         }
     }
@@ -103,7 +103,8 @@ impl Permission {
     }
 
     pub(super) fn may_publish(&self, source: TrackSource) -> bool {
-        self.can_publish && (self.sources.is_empty() || self.sources.contains(&source))
+        let is_named = source != TrackSource::Unknown && self.sources.contains(&source);
+        self.can_publish && (self.sources.is_empty() || is_named)
     }
 
     pub(super) fn to_proto(&self) -> proto::ParticipantPermission {
@@ -123,13 +124,14 @@ impl Permission {
     }
 }
 
-fn source_named(name: &str) -> Option<TrackSource> {
+/// A word that is none grants nothing, and is kept: a list without any grants everything.
+fn source_named(name: &str) -> TrackSource {
     match name.to_ascii_lowercase().as_str() {
-        "camera" => Some(TrackSource::Camera),
-        "microphone" => Some(TrackSource::Microphone),
-        "screen_share" => Some(TrackSource::ScreenShare),
-        "screen_share_audio" => Some(TrackSource::ScreenShareAudio),
-        _ => None,
+        "camera" => TrackSource::Camera,
+        "microphone" => TrackSource::Microphone,
+        "screen_share" => TrackSource::ScreenShare,
+        "screen_share_audio" => TrackSource::ScreenShareAudio,
+        _ => TrackSource::Unknown,
     }
 }
 

@@ -19,9 +19,11 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// A WebSocket may be dead for so long before anybody notices: 35 s without a ping; and a farewell may wait for a beat.
-const UNNOTICED: Duration = Duration::from_secs(40);
+pub(super) const UNNOTICED: Duration = Duration::from_secs(40);
 /// Farewells that are remembered for those who are away.
-const MAX_DEPARTED: usize = 256;
+pub(super) const MAX_DEPARTED: usize = 256;
+/// The last protocol whose `leave` has no action (livekit 1.13.5 `SupportsRegionsInLeaveRequest`).
+const LAST_WITHOUT_ACTIONS: u32 = 12;
 /// A client that is back may take this long to get its media going again.
 const REVIVAL: Duration = Duration::from_secs(20);
 
@@ -95,6 +97,7 @@ impl Room {
         self.qualities.forget(seat);
         self.renew_speakers(now, seat);
         self.say_reconnect(now, seat);
+        self.silence_gone(seat, away_since);
         self.tell_everybody_to(seat, away_since);
         let room = Some(self.info.clone());
         self.send(
@@ -108,14 +111,14 @@ impl Room {
         self.refresh_token(now, seat);
         self.revive_negotiation(now, seat);
         self.tell_data_track_handles(seat);
-        self.tell_missed_demands(seat);
+        self.repeat_demands(seat);
         Some(sid)
     }
 
     /// The only thing said to a client that this room does not know.
     pub(super) fn refuse_resume(&mut self, session: SessionId, protocol: u32) {
         let leave = LeaveRequest {
-            can_reconnect: protocol <= 12,
+            can_reconnect: protocol <= LAST_WITHOUT_ACTIONS,
             reason: DisconnectReason::StateMismatch as i32,
             action: leave_request::Action::Reconnect as i32,
             regions: None,
@@ -237,13 +240,16 @@ impl Room {
         if participant.session.is_none() {
             return;
         }
-        let leave = LeaveRequest {
-            can_reconnect: true,
-            reason: DisconnectReason::UnknownReason as i32,
-            action: leave_request::Action::Resume as i32,
-            regions: None,
-        };
-        self.send(seat, signal_response::Message::Leave(leave));
+        // Older clients take any `leave` for one that ends it, and resume when their session is closed.
+        if participant.protocol > LAST_WITHOUT_ACTIONS {
+            let leave = LeaveRequest {
+                can_reconnect: true,
+                reason: DisconnectReason::UnknownReason as i32,
+                action: leave_request::Action::Resume as i32,
+                regions: None,
+            };
+            self.send(seat, signal_response::Message::Leave(leave));
+        }
         self.detach(now, seat);
     }
 

@@ -6,12 +6,13 @@
 //! have to change to be told.
 
 use super::participant::Participant;
+use super::resume::{MAX_DEPARTED, UNNOTICED};
 use super::{Now, Room, Seat};
 use crate::ids::{ParticipantSid, UpTrackId};
 use crate::protocol::livekit::{SpeakerInfo, SpeakersChanged, TrackSource, signal_response};
 use crate::protocol::signal::Encoded;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,8 @@ pub(super) struct Speakers {
     told: BTreeMap<Seat, Levels>,
     /// Whoever has spoken since it came.
     spoken: BTreeSet<Seat>,
+    /// Those who had spoken and are gone, for those who were away then.
+    gone: VecDeque<(Instant, ParticipantSid)>,
     beat_at: Option<Instant>,
 }
 
@@ -104,18 +107,42 @@ impl Room {
     }
 
     /// Somebody is gone: so is its voice.
-    pub(super) fn forget_speaker(&mut self, gone: &Participant) {
+    pub(super) fn forget_speaker(&mut self, now: Now, gone: &Participant) {
         let seat = gone.seat;
         self.speakers.heard.remove(&seat);
         self.speakers.simulated.remove(&seat);
+        self.silence(now, seat, &gone.sid);
         self.speakers.spoken.remove(&seat);
         self.speakers.told.remove(&seat);
-        self.silence(seat, &gone.sid);
+    }
+
+    /// Its client is about to forget everybody here: before that they fall silent for it, and so does it.
+    pub(super) fn silence_all_for(&mut self, listener: Seat) {
+        if let Some(told) = self.speakers.told.remove(&listener) {
+            self.tell_levels(listener, &told, &Levels::new());
+        }
+    }
+
+    /// Those who had spoken and have gone since speak for its client still, which was away when they went.
+    pub(super) fn silence_gone(&mut self, listener: Seat, away_since: Instant) {
+        let gone = self.speakers.gone.iter();
+        let gone = gone.filter(|(at, _)| *at + UNNOTICED >= away_since);
+        let speakers: Vec<SpeakerInfo> = gone.map(|(_, sid)| speaks(sid, 0)).collect();
+        if !speakers.is_empty() {
+            let message = SpeakersChanged { speakers };
+            self.send(listener, signal_response::Message::SpeakersChanged(message));
+        }
     }
 
     /// The others are about to hear that somebody is gone. Those who were told that it speaks hear before that it does
     /// not: livekit-client lists it among the speakers for ever, once it does not know it any more.
-    pub(super) fn silence(&mut self, speaker: Seat, sid: &ParticipantSid) {
+    pub(super) fn silence(&mut self, now: Now, speaker: Seat, sid: &ParticipantSid) {
+        if self.speakers.spoken.contains(&speaker) {
+            self.speakers.gone.push_back((now.at, sid.clone()));
+            while self.speakers.gone.len() > MAX_DEPARTED {
+                self.speakers.gone.pop_front();
+            }
+        }
         let others = self.speakers.told.iter_mut();
         let told: Vec<Seat> = others
             .filter(|(listener, _)| **listener != speaker)

@@ -153,8 +153,6 @@ pub(super) struct Publication {
     pub(super) announce_by: Option<Instant>,
     /// The publisher was told that somebody has it.
     pub(super) subscribed: bool,
-    /// The publisher had no session when it was told what is wanted.
-    pub(super) missed: bool,
 }
 
 impl Publication {
@@ -189,7 +187,6 @@ impl Publication {
             announced: false,
             announce_by: None,
             subscribed: false,
-            missed: false,
         }
     }
 

@@ -114,7 +114,7 @@ impl Room {
         let info = participant.farewell();
         participant.state = state;
         let sid = participant.sid.clone();
-        self.silence(seat, &sid);
+        self.silence(now, seat, &sid);
         self.update.infos.remove(&info.sid);
         self.remember_farewell(now, info.clone());
         self.tell_those(vec![info], |other| other.seat != seat);

@@ -534,6 +534,23 @@ fn a_track_is_published_only_with_the_right_to_its_source() {
 }
 
 #[test]
+fn a_right_to_sources_that_do_not_exist_is_a_right_to_none() {
+    let mut lab = Lab::new();
+    let alice = lab.grant("alice", |grant| {
+        grant.can_publish_sources = vec!["screenshare".to_owned()];
+    });
+    for source in [TrackSource::ScreenShare, TrackSource::Unknown] {
+        lab.heard(alice);
+        let track = AddTrackRequest {
+            source: source as i32,
+            ..camera()
+        };
+        lab.request(alice, signal_request::Message::AddTrack(track));
+        assert_eq!(lab.kinds(alice), ["request_response"]);
+    }
+}
+
+#[test]
 fn tracks_that_no_offer_carries_are_bounded() {
     let mut lab = Lab::new();
     let alice = lab.join("alice");

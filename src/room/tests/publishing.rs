@@ -235,21 +235,29 @@ fn a_description_is_bounded_in_every_part() {
 
 #[test]
 fn whoever_publishes_data_tracks_alone_is_a_publisher() {
-    let mut lab = Lab::new();
-    let alice = lab.join("alice");
-    lab.connect();
-    let request = PublishDataTrackRequest {
-        pub_handle: 1,
-        name: "pose".to_owned(),
-        ..Default::default()
-    };
-    lab.request(
-        alice,
-        signal_request::Message::PublishDataTrackRequest(request),
-    );
-    let told = lab.updates(alice).pop().unwrap();
-    assert!(told.is_publisher);
-    assert_eq!(lab.room.snapshot().num_publishers, 1);
+    for is_agent in [false, true] {
+        let mut lab = Lab::new();
+        let alice = lab.grant("alice", |grant| grant.agent = is_agent);
+        lab.connect();
+        let request = PublishDataTrackRequest {
+            pub_handle: 1,
+            name: "pose".to_owned(),
+            ..Default::default()
+        };
+        lab.request(
+            alice,
+            signal_request::Message::PublishDataTrackRequest(request),
+        );
+        let told = lab.updates(alice).pop().unwrap();
+        assert!(told.is_publisher);
+        let room = lab.room.snapshot();
+        let counts = (room.num_participants, room.num_publishers);
+        assert_eq!(
+            counts,
+            (u32::from(!is_agent), 1),
+            "an agent that speaks too"
+        );
+    }
 }
 
 #[test]

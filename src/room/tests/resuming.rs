@@ -283,6 +283,46 @@ fn a_client_whose_media_is_gone_is_asked_to_resume_and_stays_until_its_time_is_u
     assert!(lab.room.is_empty());
 }
 
+#[test]
+fn an_older_client_whose_media_is_gone_finds_its_socket_closed_and_hears_of_no_leave() {
+    let mut lab = Lab::new();
+    let alice = lab
+        .join_with("alice", |join| join.protocol = 12)
+        .expect("a session");
+    let id = lab.connect();
+    lab.heard(alice);
+    lab.event(Event::Disconnected { id });
+    assert!(lab.heard(alice).is_empty());
+    assert_eq!(lab.closed, [alice]);
+}
+
+#[test]
+fn who_spoke_and_left_while_a_client_was_away_speaks_no_more_when_it_is_back() {
+    let mut lab = Lab::new();
+    let bob = lab.join("bob");
+    lab.connect();
+    let alice = lab.join("alice");
+    lab.connect();
+    let (gone_sid, sid) = (sid_of(&lab, bob), sid_of(&lab, alice));
+    let speaker = SimulateScenario {
+        scenario: Some(simulate_scenario::Scenario::SpeakerUpdate(3)),
+    };
+    lab.request(bob, signal_request::Message::Simulate(speaker));
+    gone(&mut lab, alice);
+    lab.request(bob, signal_request::Message::Leave(LeaveRequest::default()));
+    lab.wait(Duration::from_secs(5));
+    let back = resume(&mut lab, "alice", &sid);
+    let heard = lab.heard(back).into_iter();
+    let silent = heard
+        .filter_map(|message| match message {
+            signal_response::Message::SpeakersChanged(changed) => Some(changed.speakers),
+            _ => None,
+        })
+        .flatten();
+    let silent: Vec<(String, bool)> = silent.map(|s| (s.sid, s.active)).collect();
+    assert_eq!(silent, [(gone_sid, false)]);
+}
+
 /// Joins with two connections, which stand; answers theirs: the subscriber's and the publisher's.
 fn call_with_two_connections(
     lab: &mut Lab,

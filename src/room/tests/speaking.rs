@@ -219,7 +219,11 @@ fn whoever_is_moved_is_told_of_those_who_speak_in_the_new_room_alone() {
     call.speak(1.0);
     yard.now = call.lab.now;
     yard.takes_in(call.lab.lets_go("bob"));
-    call.lab.heard(call.bob);
+    assert_eq!(
+        call.lab.told_of_speakers(call.bob).last(),
+        Some(&format!("{alice} 0")),
+        "its client forgets the room with who speaks there"
+    );
     for _ in 0..3 {
         call.speak(1.0);
         yard.wait(BEAT);

@@ -87,9 +87,6 @@ impl Client {
                 for info in update.participants {
                     self.learn(info);
                 }
-                let known = self.view.values().map(|info| &info.sid);
-                let known: BTreeSet<&String> = known.collect();
-                self.speaking.retain(|sid| known.contains(sid));
             }
             signal_response::Message::SpeakersChanged(changed) => {
                 for speaker in changed.speakers {
