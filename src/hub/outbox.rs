@@ -105,10 +105,14 @@ impl Drop for Outbox {
 }
 
 impl OutboxSender {
-    /// Queues a message. `false`: the reader is too slow or gone; the session is over.
+    /// Queues a message. `false`: the reader is too slow; the session is over. One that does not read any more says so
+    /// itself, behind what it has yet to say: its client's `leave` may wait in the room's queue.
     pub(super) fn push(&self, message: Arc<Encoded>) -> bool {
         let taken = self.0.with(|queue| {
-            if queue.abandoned || queue.ended {
+            if queue.abandoned {
+                return true;
+            }
+            if queue.ended {
                 return false;
             }
             if merge(queue, &message) {
@@ -247,6 +251,14 @@ mod tests {
     }
 
     /// A joiner's first message holds everybody, with up to 512 KiB of metadata each.
+    #[test]
+    fn a_reader_that_has_ended_is_not_one_that_is_too_slow() {
+        let (sender, reader) = outbox();
+        drop(reader);
+        assert!((0..=MAX_MESSAGES as i64).all(|value| sender.push(pong(value))));
+        sender.0.with(|queue| assert!(queue.waiting.is_empty()));
+    }
+
     #[tokio::test]
     async fn one_message_may_be_of_any_size_and_others_wait_beside_it() {
         let (sender, _outbox) = outbox();
