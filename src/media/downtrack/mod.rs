@@ -241,6 +241,7 @@ impl DownTrack {
         self.reports = [None; 2];
         self.tally.begin_anew();
         (self.packets, self.octets, self.reported_packets) = (0, 0, 0);
+        self.tells_their_clock = false;
         self.current = None;
         self.cut(now);
     }
